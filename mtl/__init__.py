@@ -1,0 +1,1 @@
+"""Reference framework for multi-task optimization research."""

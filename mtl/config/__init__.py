@@ -1,0 +1,15 @@
+"""The only room that knows Hydra and OmegaConf."""
+
+from mtl.config.entry import compose_config, guarded, resume_run, run_overrides, train_main
+from mtl.config.grid import Job, comparison, run_grid
+
+__all__ = [
+    "Job",
+    "comparison",
+    "compose_config",
+    "guarded",
+    "resume_run",
+    "run_grid",
+    "run_overrides",
+    "train_main",
+]

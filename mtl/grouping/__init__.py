@@ -1,0 +1,8 @@
+"""Groupings: which tasks are updated together. One file a method; torch only, and scikit-learn for its clustering."""
+
+from mtl.grouping.affinity import SelectiveGroups
+from mtl.grouping.base import Group, Grouping
+from mtl.grouping.random import RandomGroups
+from mtl.grouping.singletons import Singletons
+
+__all__ = ["Group", "Grouping", "RandomGroups", "SelectiveGroups", "Singletons"]

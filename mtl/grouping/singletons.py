@@ -1,0 +1,22 @@
+"""Every task alone."""
+
+from mtl.grouping.base import Group, Grouping, shuffled
+from mtl.validation import check_choice
+
+
+class Singletons(Grouping):
+    """Every task is a group of its own: one update after another (Pascal et al. 2021).
+
+    Args:
+        task_order: `fixed` (released code) or `shuffled` for every batch.
+    """
+
+    def __init__(self, task_order: str = "fixed") -> None:
+        super().__init__()
+        check_choice("task_order", task_order, ("fixed", "shuffled"))
+        self.task_order = task_order
+
+    def next_groups(self) -> list[Group]:
+        """(0,), (1,), ..."""
+        groups: list[Group] = [(task,) for task in range(self.num_tasks)]
+        return groups if self.task_order == "fixed" else shuffled(groups, self.generator)

@@ -1,0 +1,261 @@
+"""Run directories on disk: reading them, and joining runs that differ in nothing but the seed."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtl.errors import RunDirectoryError, UserError
+
+STATUSES = ("completed", "diverged", "failed")
+SINGLE_TASK = "single_task"
+_REQUIRED = {
+    "status": str,
+    "dataset": str,
+    "strategy": str,
+    "seed": int,
+    "tasks": dict,
+    "config_hash": str,
+    "setting_hash": str,
+}
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a metric's values mean.
+
+    Attributes:
+        higher_is_better: Direction.
+        primary: Whether it is the task's metric in figures and for model selection.
+    """
+
+    higher_is_better: bool
+    primary: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory; the attributes are the fields of its `summary.json`.
+
+    Attributes:
+        path: The run directory.
+        tasks: Task -> metric -> MetricInfo, in task order.
+        metrics: Split -> task -> metric -> value, by the run's selection rule; incomplete unless `status` is completed.
+        cost: Totals over the run (counts, seconds, bytes); `step_seconds` is the mean per training step.
+        config_hash: Hash of all that can move a number except the seed.
+        setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
+            other data, another network or another protocol.
+    """
+
+    path: Path
+    status: str
+    dataset: str
+    strategy: str
+    seed: int
+    tasks: Mapping[str, Mapping[str, MetricInfo]]
+    config_hash: str
+    setting_hash: str
+    message: str | None = None
+    experiment: str = ""
+    backbone: str = ""
+    heads: str = ""
+    epochs: int = 0
+    steps: int = 0
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    git: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks trained."""
+        return len(self.tasks)
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether exactly one task was trained."""
+        return self.num_tasks == 1
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run came to its end, so that its metrics may be averaged."""
+        return self.status == "completed"
+
+    def value(self, split: str, task: str, metric: str) -> float | None:
+        """A final metric; None if the run has not got it, NaN if it was written as null."""
+        values = self.metrics.get(split, {}).get(task, {})
+        if metric not in values:
+            return None
+        return float("nan") if values[metric] is None else float(values[metric])
+
+    def events(self, kind: str) -> Iterator[dict[str, Any]]:
+        """The events of one kind from `metrics.jsonl`, read line by line; an incomplete last line is left out.
+
+        Raises:
+            RunDirectoryError: The file is missing, or a line before the last one is no JSON object.
+        """
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            raise RunDirectoryError(f"{file} is missing. Run the configuration again, or leave this directory out.")
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            broken = 0
+            for number, line in enumerate(lines, start=1):
+                if broken:
+                    raise RunDirectoryError(
+                        f"{file}, line {broken} is no JSON object. Restore the file or drop the run."
+                    )
+                try:
+                    event = json.loads(line) if line.strip() else {}
+                except json.JSONDecodeError:
+                    event = None
+                if not isinstance(event, dict):
+                    broken = number
+                elif event.get("event") == kind:
+                    yield event
+
+
+def read_run(path: Path) -> Run:
+    """Read one run directory.
+
+    Raises:
+        RunDirectoryError: `summary.json` is missing or was not written by this framework.
+    """
+    file = path / "summary.json"
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{file} cannot be read: {error}. Remove it or run the configuration again.") from error
+    remedy = "Only summaries written by `scripts/train.py` can be read: move this file elsewhere, or run again."
+    if not isinstance(summary, dict):
+        raise RunDirectoryError(f"{file} should hold a JSON object. Found a {type(summary).__name__}. {remedy}")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(summary.get(key), kind):
+            found = repr(summary[key]) if key in summary else "none"
+            raise RunDirectoryError(
+                f"{file} should have a field `{key}` of type {kind.__name__}. Found {found}. {remedy}"
+            )
+    if summary["status"] not in STATUSES or (summary["status"] == "completed" and not summary["tasks"]):
+        raise RunDirectoryError(
+            f"{file} should have a `status` of {', '.join(STATUSES)} and, if completed, at least one task. "
+            f"Found status {summary['status']!r} and tasks {list(summary['tasks'])}. {remedy}"
+        )
+    try:
+        tasks = {
+            task: {name: MetricInfo(info["higher_is_better"], info["primary"]) for name, info in metrics.items()}
+            for task, metrics in summary["tasks"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{file}: `tasks` lacks {error} for a metric. {remedy}") from error
+    known = {key: value for key, value in summary.items() if key in Run.__dataclass_fields__ and value is not None}
+    return Run(**{**known, "path": path, "tasks": tasks})
+
+
+def load_runs(root: Path) -> list[Run]:
+    """All runs below `root` (or `root` itself), sorted by path.
+
+    Raises:
+        RunDirectoryError: There is none, or a summary was not written by this framework.
+    """
+    files = sorted(root.rglob("summary.json"))
+    if not files:
+        what = "holds no `summary.json`" if root.is_dir() else "is no directory"
+        raise RunDirectoryError(
+            f"Found no runs: {root} {what}. Give the directory above your runs, or run `scripts/train.py` first."
+        )
+    return [read_run(file.parent) for file in files]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that make one row of a table: equal but for the seed, or the single-task runs of all tasks.
+
+    Attributes:
+        label: Name in tables and figures, unique among the methods of one comparison.
+        runs: Sorted by path; diverged and failed ones included.
+        is_baseline: Whether it is the single-task row of its setting.
+        note: Where the label stands for more than it says; empty otherwise.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+    is_baseline: bool = False
+    note: str = ""
+
+    @property
+    def completed(self) -> tuple[Run, ...]:
+        """The runs that enter means."""
+        return tuple(run for run in self.runs if run.completed)
+
+
+def group_methods(runs: Iterable[Run]) -> list[Method]:
+    """Join runs into methods: same strategy and `config_hash`; single-task runs of a setting become one method.
+
+    When a task has single-task runs of several configurations, the one with the best mean primary metric on `val` is
+    the baseline, and the others stay methods of their own. The result does not depend on the order of `runs`.
+
+    Raises:
+        UserError: A task has several single-task configurations, and nothing on `val` to choose by.
+    """
+    ordered = sorted(runs, key=lambda run: str(run.path))
+    settings = sorted({run.setting_hash for run in ordered})
+    hashes = sorted({run.config_hash for run in ordered})
+    methods: list[Method] = []
+    for setting in settings:
+        single = [run for run in ordered if run.is_single_task and run.setting_hash == setting]
+        if not single:
+            continue
+        label = SINGLE_TASK if len(settings) == 1 else f"{SINGLE_TASK} ({_short(setting, settings)})"
+        tasks = sorted({next(iter(run.tasks)) for run in single})
+        chosen = {_baseline_config([run for run in single if task in run.tasks], task) for task in tasks}
+        baseline = tuple(run for run in single if _identity(run) in chosen)
+        methods.append(Method(label, baseline, is_baseline=True))
+        for strategy, config in sorted({_identity(run) for run in single} - chosen):
+            rest = tuple(run for run in single if _identity(run) == (strategy, config))
+            name = f"{SINGLE_TASK} {next(iter(rest[0].tasks))}, {strategy} ({_short(config, hashes)})"
+            methods.append(Method(name, rest, note=f"not the baseline (worse on val), e.g. {rest[0].path}"))
+    several = [run for run in ordered if not run.is_single_task]
+    configs = sorted({_identity(run) for run in several})
+    for strategy, config in configs:
+        same = tuple(run for run in several if _identity(run) == (strategy, config))
+        if [name for name, _ in configs].count(strategy) == 1:
+            methods.append(Method(strategy, same))
+        else:
+            label = f"{strategy} ({_short(config, hashes)})"
+            methods.append(Method(label, same, note=f"configuration of {same[0].path}"))
+    return methods
+
+
+def _identity(run: Run) -> tuple[str, str]:
+    return run.strategy, run.config_hash
+
+
+def _short(value: str, others: Sequence[str]) -> str:
+    """The shortest beginning of `value`, at least 6 characters, that no other hash shares."""
+    for length in range(6, len(value)):
+        if sum(other.startswith(value[:length]) for other in others) == 1:
+            return value[:length]
+    return value
+
+
+def _baseline_config(runs: Sequence[Run], task: str) -> tuple[str, str]:
+    """Which configuration stands for single-task training of `task`."""
+    candidates = sorted({_identity(run) for run in runs if run.completed}) or sorted({_identity(run) for run in runs})
+    if len(candidates) == 1:
+        return candidates[0]
+    metric, info = next(((name, info) for name, info in runs[0].tasks[task].items() if info.primary), (None, None))
+    scores: list[tuple[float, tuple[str, str]]] = []
+    for candidate in candidates:
+        same = [run for run in runs if run.completed and _identity(run) == candidate]
+        values = [run.value("val", task, metric) for run in same] if metric is not None else []
+        found = [value for value in values if value is not None and value == value]
+        if info is None or not found or len(found) < len(values):
+            raise UserError(
+                f"Task {task} has single-task runs of {len(candidates)} configurations, and not all have a primary "
+                f"metric on split val to choose the baseline by, e.g. {runs[0].path}. "
+                "Keep the runs of one configuration."
+            )
+        mean = sum(found) / len(found)
+        scores.append((-mean if info.higher_is_better else mean, candidate))
+    return min(scores)[1]

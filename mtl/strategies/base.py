@@ -1,0 +1,178 @@
+"""The central interface: a strategy turns one batch into one update."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from mtl.datasets.base import Batch
+from mtl.errors import NonFiniteError
+from mtl.objective import MultiTaskObjective, require_features
+
+MakeOptimizer = Callable[[Iterable[Parameter] | Iterable[dict[str, Any]]], Optimizer]
+"""Builds a new optimizer of the configured kind for parameters or parameter groups; each call makes another one."""
+
+
+class Requirement(Enum):
+    """What a strategy needs from model and data; checked in `setup`, before data is read."""
+
+    FEATURES = "shared features"
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step cost, in units that do not depend on the machine.
+
+    Attributes:
+        forwards: Forward passes of the backbone.
+        backwards: Backward passes of task losses through a task head, summed over tasks.
+        backbone_backwards: Backward passes that reach the backbone's first layer.
+        optimizer_steps: Calls of an optimizer on shared parameters.
+        samples: Samples read.
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+    backbone_backwards: int = 0
+    optimizer_steps: int = 0
+    samples: int = 0
+
+    def __add__(self, other: "StepCost") -> "StepCost":
+        return StepCost(
+            self.forwards + other.forwards,
+            self.backwards + other.backwards,
+            self.backbone_backwards + other.backbone_backwards,
+            self.optimizer_steps + other.optimizer_steps,
+            self.samples + other.samples,
+        )
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What happened in a step.
+
+    Attributes:
+        losses: (m,) task losses before the first update.
+        cost: Passes and steps taken.
+        weights: (m,) d update / d loss of each task on the shared parameters; None where the update is no weighted sum.
+        gramian: (m, m) of the task gradients; None where none was measured in this step.
+        groups: Task groups in the order of their updates; None where all tasks update together.
+        diagnostics: Further scalars: solver iterations and residuals, fallbacks, numbers of groups.
+    """
+
+    losses: Tensor
+    cost: StepCost
+    weights: Tensor | None = None
+    gramian: Tensor | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """How a batch becomes an update: every zero_grad, backward and optimizer step belongs to the strategy.
+
+    A subclass says what it needs in `requirements`, builds `self.optimizers` in `_build` and implements `step`.
+    """
+
+    requirements: frozenset[Requirement] = frozenset()
+    objective: MultiTaskObjective
+    generator: torch.Generator
+    optimizers: list[Optimizer]
+
+    def setup(self, objective: MultiTaskObjective, make_optimizer: MakeOptimizer, generator: torch.Generator) -> None:
+        """Bind to a model and build the optimizers.
+
+        Args:
+            objective: Model and tasks.
+            make_optimizer: Builds one optimizer per call.
+            generator: The only source of randomness of this strategy (CPU); part of its state.
+
+        Raises:
+            RequirementError: the model lacks what `requirements` names.
+        """
+        if Requirement.FEATURES in self.requirements:
+            require_features(objective, type(self).__name__)
+        self.objective = objective
+        self.generator = generator
+        self.optimizers = []
+        self._build(make_optimizer)
+
+    @abstractmethod
+    def _build(self, make_optimizer: MakeOptimizer) -> None:
+        """Create `self.optimizers` and everything that depends on the model."""
+
+    @abstractmethod
+    def step(self, batch: Batch) -> StepReport:
+        """The whole update for one batch. On return no `.grad` and no graph is left."""
+
+    def end_epoch(self) -> None:  # noqa: B027 - most strategies have nothing to do
+        """Called after the last step of every epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on: optimizers, state of the maths, generator."""
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generator": self.generator.get_state(),
+            "maths": self._maths_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()` of a strategy built from the same configuration."""
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.generator.set_state(state["generator"])
+        self._load_maths_state(state["maths"])
+
+    def _maths_state(self) -> dict[str, Any]:
+        return {}
+
+    def _load_maths_state(self, state: Mapping[str, Any]) -> None:
+        assert not state
+
+    def _clear_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+def parameter_groups(
+    objective: MultiTaskObjective, own: Sequence[Parameter] = (), own_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Groups of one optimizer: shared parameters, heads, and a strategy's own parameters without weight decay.
+
+    Args:
+        objective: Whose parameters.
+        own: Parameters of the strategy itself (log-variances, say).
+        own_lr: Their learning rate; None for the common one.
+    """
+    heads = [p for task in objective.tasks for p in objective.task_parameters(task)]
+    groups: list[dict[str, Any]] = [{"params": params} for params in (objective.shared_parameters(), heads) if params]
+    if own:
+        group: dict[str, Any] = {"params": list(own), "weight_decay": 0.0}
+        if own_lr is not None:
+            group["lr"] = own_lr
+        groups.append(group)
+    return groups
+
+
+def check_weights(weights: Tensor, tasks: Sequence[str]) -> Tensor:
+    """Return `weights` (m,) if all are finite.
+
+    Raises:
+        NonFiniteError: names the tasks. No parameter has been changed yet.
+    """
+    if not torch.isfinite(weights.sum()):
+        bad = tuple(task for task, weight in zip(tasks, weights.tolist(), strict=True) if not math.isfinite(weight))
+        found = ", ".join(f"{task} = {weight}" for task, weight in zip(tasks, weights.tolist(), strict=True))
+        raise NonFiniteError(
+            f"Non-finite task weights: {found}. No parameter was changed with them. Losses of 0 or of very different "
+            "scale are the usual cause; lower the learning rate or rescale the losses.",
+            bad,
+        )
+    return weights

@@ -1,0 +1,152 @@
+"""Strategies that update one group of tasks after another on the same batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtl.datasets.base import Batch
+from mtl.grouping import Group, Grouping
+from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, check_weights, parameter_groups
+from mtl.strategies.loss_weighting import bind_weighting
+from mtl.validation import check_choice
+from mtl.weighting import LossWeighting
+
+
+class SequentialStrategy(Strategy):
+    """For every group in turn: a new forward on the same batch, backward of the group's loss, an optimizer step.
+
+    Args:
+        grouping: Which tasks form a group, and in which order the groups come.
+        optimizer_state: `shared`: one optimizer for all groups. `per_task`: an optimizer per task, each over all
+            parameters; a group uses that of its first task. A foreign head has no gradient there, hence no state.
+        reduce: The loss of a group is the `sum` or the `mean` of its tasks' losses.
+        zero_grads: Before a group's backward, gradients become `none`, so that heads outside the group stay where they
+            are; or `zeros`, as PyTorch before 2.0 did, so that an optimizer with momentum moves them too.
+        lr_per_substep: `full`, or `divided` by the number of groups (m for groups that vary).
+        head_lr_multiplier: The learning rate of the heads is `one` times that of the rest, or `num_tasks` times.
+        weighting: Optional loss weighting in front; its weights are taken once per batch.
+
+    Cost of a step with M groups: M forwards, m head backwards, M backbone backwards, M optimizer steps; one more
+    forward for a grouping that looks at the losses after the last update.
+
+    Losses in the report are those before the first update; all heads are evaluated in the first forward for that.
+    BatchNorm statistics move in the first forward only.
+    """
+
+    def __init__(
+        self,
+        grouping: Grouping,
+        optimizer_state: str = "shared",
+        reduce: str = "sum",
+        zero_grads: str = "none",
+        lr_per_substep: str = "full",
+        head_lr_multiplier: str = "one",
+        weighting: LossWeighting | None = None,
+    ) -> None:
+        check_choice("optimizer_state", optimizer_state, ("shared", "per_task"))
+        check_choice("reduce", reduce, ("sum", "mean"))
+        check_choice("zero_grads", zero_grads, ("none", "zeros"))
+        check_choice("lr_per_substep", lr_per_substep, ("full", "divided"))
+        check_choice("head_lr_multiplier", head_lr_multiplier, ("one", "num_tasks"))
+        self.grouping = grouping
+        self.optimizer_state = optimizer_state
+        self.reduce = reduce
+        self.zero_grads = zero_grads
+        self.lr_per_substep = lr_per_substep
+        self.head_lr_multiplier = head_lr_multiplier
+        self.weighting = weighting
+
+    def _build(self, make_optimizer: MakeOptimizer) -> None:
+        m = self.objective.num_tasks
+        self.grouping.setup(m, self.generator)
+        count = m if self.optimizer_state == "per_task" else 1
+        self.optimizers = [make_optimizer(parameter_groups(self.objective)) for _ in range(count)]
+        heads = {id(p) for task in self.objective.tasks for p in self.objective.task_parameters(task)}
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            if self.lr_per_substep == "divided":
+                group["lr"] = group["lr"] / m
+            if self.head_lr_multiplier == "num_tasks" and id(group["params"][0]) in heads:
+                group["lr"] = group["lr"] * m
+        self._num_network_optimizers = count
+        if self.weighting is not None:
+            bind_weighting(self.weighting, self)
+            own = list(self.weighting.parameters())
+            if own:
+                lr = {} if self.weighting.lr is None else {"lr": self.weighting.lr}
+                self.optimizers.append(make_optimizer([{"params": own, "weight_decay": 0.0, **lr}]))
+
+    def step(self, batch: Batch) -> StepReport:
+        """One update per group."""
+        groups = self.grouping.next_groups()
+        every_task = range(self.objective.num_tasks)
+        observes = self.grouping.observes_losses
+        first: Tensor | None = None
+        scales: Tensor | None = None
+        backwards = 0
+        for position, group in enumerate(groups):
+            evaluation = self.objective.evaluate(
+                batch,
+                group,
+                update_buffers=position == 0,
+                measure=every_task if observes or position == 0 else (),
+            )
+            if first is None:
+                first = evaluation.values
+                scales = self._scale_losses(first)
+            if observes:
+                self.grouping.observe(evaluation.values, group)
+            optimizer = self._optimizer_of(group)
+            self._prepare_gradients(optimizer)
+            torch.autograd.backward(evaluation.losses, self._factors(group, scales, evaluation.losses[0]))
+            optimizer.step()
+            backwards += len(group)
+        self._clear_gradients()
+        forwards = len(groups)
+        if observes and self.grouping.trailing_forward:
+            self.grouping.observe(self.objective.measure(batch), None)
+            forwards += 1
+        assert first is not None
+        cost = StepCost(forwards, backwards, len(groups), len(groups), batch.num_samples)
+        return StepReport(first, cost, groups=tuple(groups), diagnostics=dict(self.grouping.diagnostics))
+
+    def _optimizer_of(self, group: Group) -> Optimizer:
+        return self.optimizers[min(group)] if self.optimizer_state == "per_task" else self.optimizers[0]
+
+    def _prepare_gradients(self, optimizer: Optimizer) -> None:
+        """No gradients; or zeros for every parameter that this optimizer has moved before."""
+        for p in self.objective.model.parameters():
+            p.grad = torch.zeros_like(p) if self.zero_grads == "zeros" and p in optimizer.state else None
+
+    def _factors(self, group: Group, scales: Tensor | None, like: Tensor) -> list[Tensor | None]:
+        factor = 1.0 if self.reduce == "sum" else 1.0 / len(group)
+        if scales is None:
+            return [None if factor == 1.0 else like.new_tensor(factor)] * len(group)
+        return [scales[task] * factor for task in group]
+
+    def _scale_losses(self, values: Tensor) -> Tensor | None:
+        if self.weighting is None:
+            return None
+        scales = check_weights(self.weighting.weigh(values), self.objective.tasks)
+        for optimizer in self.optimizers[self._num_network_optimizers :]:
+            optimizer.step()
+        return scales
+
+    def end_epoch(self) -> None:
+        """Tell the grouping and the weighting."""
+        self.grouping.end_epoch()
+        if self.weighting is not None:
+            self.weighting.end_epoch()
+
+    def _maths_state(self) -> dict[str, Any]:
+        return {
+            "grouping": self.grouping.state_dict(),
+            "weighting": dict(self.weighting.state_dict()) if self.weighting is not None else None,
+        }
+
+    def _load_maths_state(self, state: Mapping[str, Any]) -> None:
+        self.grouping.load_state_dict(state["grouping"])
+        if self.weighting is not None:
+            self.weighting.load_state_dict(state["weighting"])

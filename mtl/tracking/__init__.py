@@ -1,0 +1,19 @@
+"""The record of a run (metrics.jsonl), its W&B mirror, and the progress display."""
+
+from mtl.tracking.base import Event, Tracker, finite
+from mtl.tracking.jsonl import JsonlTracker, last_checkpoint, read_events
+from mtl.tracking.progress import make_progress
+from mtl.tracking.settings import TrackingSettings
+from mtl.tracking.wandb import WandbTracker
+
+__all__ = [
+    "Event",
+    "JsonlTracker",
+    "Tracker",
+    "TrackingSettings",
+    "WandbTracker",
+    "finite",
+    "last_checkpoint",
+    "make_progress",
+    "read_events",
+]

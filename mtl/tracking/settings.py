@@ -1,0 +1,25 @@
+"""Settings of the record, its W&B mirror and the progress display."""
+
+from dataclasses import dataclass, field
+
+from mtl.validation import check_bool, check_choice, check_count
+
+
+@dataclass
+class TrackingSettings:
+    """What is recorded and shown. See configs/tracking/*.yaml."""
+
+    wandb: bool = False
+    mode: str = "offline"
+    project: str = "mtl"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    log_every_steps: int = 20
+    progress: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_bool("tracking.wandb", self.wandb)
+        check_choice("tracking.mode", self.mode, ("online", "offline", "disabled"))
+        check_count("tracking.log_every_steps", self.log_every_steps)
+        check_choice("tracking.progress", self.progress, ("auto", "bar", "lines", "none"))

@@ -1,0 +1,67 @@
+"""Where a number comes from: code version, library versions, configuration."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code and whether the working tree differs from it; both None outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        status = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=directory, check=True, capture_output=True, text=True, timeout=20
+    ).stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers can depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if torch.cuda.is_available() and torch.version.cuda else "none",
+        "machine": platform.machine(),
+    }
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Hash of all that can move a number, except the seed: runs with the same value differ by seed only."""
+    return _digest({key: value for key, value in config.items() if key in NUMERIC_KEYS})
+
+
+def setting_hash(config: Mapping[str, Any]) -> str:
+    """Hash of what a comparison of methods holds fixed: data, network and protocol; not strategy and task selection.
+
+    The optimizer and its settings belong to the method: each may have its own learning rate.
+    """
+    kept = {key: config.get(key) for key in ("dataset", "backbone", "heads", "trainer", "scheduler")}
+    kept["dataset"] = {key: value for key, value in dict(kept["dataset"] or {}).items() if key != "tasks"}
+    return _digest(kept)
+
+
+NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")
+UNNUMERIC = ("data_dir", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(_strip(value), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _strip(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strip(item) for key, item in value.items() if key not in UNNUMERIC}
+    return value

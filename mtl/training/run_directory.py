@@ -1,0 +1,69 @@
+"""The directory of one run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl.errors import RunDirectoryError
+from mtl.tracking import finite
+from mtl.training.checkpoint import write_atomically
+
+MARKER = ".mtl-run"
+
+
+class RunDirectory:
+    """Names of the files of a run, and the rules for writing them.
+
+    config.yaml is the resolved configuration, metrics.jsonl the record, summary.json the result (there only when the
+    run ended), checkpoints/last.pt the state to continue from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.record = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.checkpoint = path / "checkpoints" / "last.pt"
+
+    def claim(self, config_yaml: str) -> None:
+        """Make the directory ours; two runs never share one.
+
+        Raises:
+            RunDirectoryError: it holds a run already, or cannot be written.
+        """
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            (self.path / MARKER).open("x").close()
+            self.config.write_text(config_yaml, encoding="utf-8")
+        except FileExistsError as error:
+            raise RunDirectoryError(
+                f"{self.path} holds a run already (or a file of that name is in the way). Continue it with "
+                f"`resume={self.path}`, or choose another directory with `hydra.run.dir=...`."
+            ) from error
+        except OSError as error:
+            raise RunDirectoryError(
+                f"The run directory {self.path} cannot be written: {error.strerror}. Choose another place with "
+                "`paths.output_dir=...` or `hydra.run.dir=...`."
+            ) from error
+
+    def check_resumable(self) -> None:
+        """Raise RunDirectoryError unless this is a run of ours."""
+        missing = [p.name for p in (self.path / MARKER, self.config, self.record) if not p.is_file()]
+        if missing:
+            raise RunDirectoryError(
+                f"{self.path} is not a run directory to resume: {', '.join(missing)} not found there. Give the "
+                "directory that holds config.yaml and metrics.jsonl of the interrupted run."
+            )
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary, if the run has ended."""
+        if not self.summary.is_file():
+            return None
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, whole or not at all."""
+        text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.summary, text.encode())

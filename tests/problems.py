@@ -1,0 +1,126 @@
+"""Small problems that the laws are tested on. Real modules, no mocks; float64 where equality is the point."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mtl.config import compose_config
+from mtl.config.build import build_spec, config_directory
+from mtl.datasets.base import Batch
+from mtl.models.model import MultiTaskModel
+from mtl.objective import MultiTaskObjective
+from mtl.strategies import Strategy
+from mtl.tasks import Accuracy, CrossEntropy, TaskSpec
+
+STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob("*.yaml"))
+
+
+def squared(prediction, target):
+    return ((prediction - target) ** 2).mean()
+
+
+def make_spec(name: str, kind: str = "regression", loss=squared) -> TaskSpec:
+    return TaskSpec(name, 3, kind, loss, {"accuracy": Accuracy})
+
+
+class Trunk(nn.Module):
+    """Two layers with BatchNorm between them: buffers, a bias, parameters of one and two axes."""
+
+    def __init__(self, batch_norm: bool = True, width: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, width)
+        self.norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+        self.last = nn.Linear(width, 6)
+        self.out_features = 6
+
+    def forward(self, inputs):
+        return torch.tanh(self.last(torch.tanh(self.norm(self.first(inputs)))))
+
+
+def make_model(tasks, batch_norm: bool = False, dtype=torch.float64) -> MultiTaskModel:
+    """Initial weights of a head depend on its name only, so that reordering tasks changes nothing else."""
+    torch.manual_seed(1)
+    trunk = Trunk(batch_norm)
+    heads = {}
+    for task in tasks:
+        torch.manual_seed(100 + sum(task.encode()))
+        heads[task] = nn.Linear(6, 3)
+    return MultiTaskModel(trunk, heads).to(dtype).train()
+
+
+def make_objective(tasks=("a", "b", "c"), batch_norm: bool = False, dtype=torch.float64, specs=None, model=None):
+    specs = specs or [make_spec(task) for task in tasks]
+    model = model or make_model([spec.name for spec in specs], batch_norm, dtype)
+    torch.set_default_dtype(dtype)
+    try:
+        return MultiTaskObjective(model, specs, (5,))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def make_batches(tasks=("a", "b", "c"), count: int = 6, size: int = 7, dtype=torch.float64, seed: int = 3):
+    """Targets depend on the task's name only."""
+    batches = []
+    for index in range(count):
+        generator = torch.Generator().manual_seed(seed * 1000 + index)
+        inputs = torch.randn(size, 5, generator=generator, dtype=torch.float64)
+        targets = {}
+        for task in tasks:
+            own = torch.Generator().manual_seed(seed * 1000 + index + 7 * sum(task.encode()))
+            targets[task] = 2 * torch.randn(size, 3, generator=own, dtype=torch.float64).to(dtype)
+        batches.append(Batch(inputs.to(dtype), targets))
+    return batches
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.05)
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def build_strategy(name: str, *overrides: str) -> Strategy:
+    cfg, names = compose_config([f"strategy={name}", *overrides])
+    return build_spec(cfg, names).strategy
+
+
+def fast_warmup(name: str) -> list[str]:
+    """Overrides that let a strategy leave its start-up phase within a few steps."""
+    return ["strategy.grouping.warmup_iterations=2"] if name == "selective_groups" else []
+
+
+def train(strategy: Strategy, objective, batches, make_optimizer: Callable = sgd, seed: int = 0, epoch: int = 3):
+    strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(seed))
+    reports = []
+    for index, batch in enumerate(batches, start=1):
+        reports.append(strategy.step(batch))
+        if index % epoch == 0:
+            strategy.end_epoch()
+    return reports
+
+
+def parameters_of(objective) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in objective.model.named_parameters()}
+
+
+def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def plain_steps(objective, batches, make_optimizer: Callable = sgd, weights=None):
+    """The summed-loss loop that every textbook has, written out."""
+    optimizer = make_optimizer(list(objective.model.parameters()))
+    for batch in batches:
+        evaluation = objective.evaluate(batch)
+        factors = weights or [1.0] * len(evaluation.losses)
+        optimizer.zero_grad(set_to_none=True)
+        sum(factor * loss for factor, loss in zip(factors, evaluation.losses, strict=True)).backward()
+        optimizer.step()
+    return parameters_of(objective)
+
+
+REPOSITORY = Path(__file__).parents[1]
