@@ -29,12 +29,10 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def main(arguments: Sequence[str]) -> None:
-    values = parse(arguments)
-    root = Path(values["runs"])
-    out = Path(values.get("out", root))
+def write_comparison(root: Path, out: Path, allow_mixed: bool = False) -> None:
+    """Print the table of all runs below `root`; write it and the figures into `out`."""
     runs = load_runs(root)
-    comparison = compare(runs, allow_mixed=values["allow_mixed"].lower() == "true")
+    comparison = compare(runs, allow_mixed=allow_mixed)
     Console().print(to_rich(comparison))
     out.mkdir(parents=True, exist_ok=True)
     written = [out / "table.md", out / "table.csv"]
@@ -47,6 +45,12 @@ def main(arguments: Sequence[str]) -> None:
         split = "val" if any("val" in run.metrics for run in runs) else "test"
         written += learning_curves(runs, out / "curves.png", split)
     print("Written:", *written, sep="\n  ")
+
+
+def main(arguments: Sequence[str]) -> None:
+    values = parse(arguments)
+    root = Path(values["runs"])
+    write_comparison(root, Path(values.get("out", root)), values["allow_mixed"].lower() == "true")
 
 
 if __name__ == "__main__":
