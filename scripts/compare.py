@@ -9,8 +9,9 @@ from rich.console import Console
 
 from mtl.errors import ConfigError, UserError
 from mtl.results.figures import common_primary_metric, learning_curves, scatter_two_tasks
+from mtl.results.rendering import to_csv, to_markdown, to_rich
 from mtl.results.runs import load_runs
-from mtl.results.tables import compare, to_csv, to_markdown, to_rich
+from mtl.results.tables import compare
 
 KEYS = ("runs", "out", "allow_mixed")
 
@@ -33,7 +34,10 @@ def write_comparison(root: Path, out: Path, allow_mixed: bool = False) -> None:
     """Print the table of all runs below `root`; write it and the figures into `out`."""
     runs = load_runs(root)
     comparison = compare(runs, allow_mixed=allow_mixed)
-    Console().print(to_rich(comparison))
+    console = Console()
+    console.print(to_rich(comparison))
+    for note in comparison.footnotes:
+        console.print(f"- {note}", highlight=False, markup=False, style="dim")
     out.mkdir(parents=True, exist_ok=True)
     written = [out / "table.md", out / "table.csv"]
     written[0].write_text(to_markdown(comparison), encoding="utf-8")
@@ -44,7 +48,7 @@ def write_comparison(root: Path, out: Path, allow_mixed: bool = False) -> None:
     if any(run.completed for run in runs):
         split = "val" if any("val" in run.metrics for run in runs) else "test"
         written += learning_curves(runs, out / "curves.png", split)
-    print("Written:", *written, sep="\n  ")
+    print("\nWritten:", *written, sep="\n  ")
 
 
 def main(arguments: Sequence[str]) -> None:

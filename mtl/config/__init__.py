@@ -1,12 +1,13 @@
 """The only room that knows Hydra and OmegaConf."""
 
-from mtl.config.entry import compose_config, guarded, resume_run, run_overrides, train_main
+from mtl.config.entry import compose_config, evaluate_main, guarded, resume_run, run_overrides, train_main
 from mtl.config.grid import Job, comparison, run_grid
 
 __all__ = [
     "Job",
     "comparison",
     "compose_config",
+    "evaluate_main",
     "guarded",
     "resume_run",
     "run_grid",

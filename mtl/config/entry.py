@@ -1,5 +1,6 @@
 """Entry points: the command line, and the same from Python."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mtl.config import schema
 from mtl.config.build import GROUPS, build_spec, config_directory, config_text, unknown_key
 from mtl.errors import RunDirectoryError, UserError
-from mtl.training import run
+from mtl.training import evaluate_run, run
 from mtl.training.run_directory import RunDirectory
 
 
@@ -27,6 +28,21 @@ def train_main(arguments: Sequence[str]) -> int:
     `resume=RUN_DIR` continues a run from that directory's own configuration. Everything else goes through Hydra.
     """
     return guarded(lambda: _train(list(arguments)))
+
+
+def evaluate_main(arguments: Sequence[str]) -> int:
+    """The command line of scripts/evaluate.py; prints metrics as JSON and returns the exit code."""
+
+    def action() -> int:
+        if len(arguments) != 1 or not arguments[0].startswith("run="):
+            raise RunDirectoryError(f"The one argument is run=RUN_DIR. Found: {' '.join(arguments) or 'nothing'}.")
+        directory = RunDirectory(Path(arguments[0].partition("=")[2]).resolve())
+        directory.check_resumable()
+        cfg, names = read_config(directory)
+        sys.stdout.write(json.dumps(evaluate_run(build_spec(cfg, names), directory.path), indent=2) + "\n")
+        return 0
+
+    return guarded(action)
 
 
 def run_overrides(overrides: Sequence[str], output_dir: Path) -> dict[str, Any]:

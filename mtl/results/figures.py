@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl.errors import UserError
+from mtl.results.comparison import Column, Comparison, Row
 from mtl.results.runs import SINGLE_TASK, Method, Run, group_methods
 from mtl.results.statistics import mean, sample_sd
-from mtl.results.tables import Column, Comparison, Row, compare
+from mtl.results.tables import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

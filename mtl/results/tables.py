@@ -1,107 +1,17 @@
 """The comparison of methods: one row a method, every number with its spread, its count and what it means."""
 
-import csv
-import io
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mtl.errors import UserError
+from mtl.results.comparison import COSTS, Cell, Column, Comparison, Row
 from mtl.results.delta_m import delta_m_metric_mean, delta_m_task_mean
+from mtl.results.footnotes import footnotes
 from mtl.results.runs import Method, Run, group_methods
-from mtl.results.statistics import TIE_RULE, mean, mean_rank, sample_sd
+from mtl.results.statistics import mean, mean_rank, sample_sd
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-EMPTY = "-"
-COSTS = ("ms/step", "backbone backwards/step", "optimizer steps/step")
 _DELTAS = {"Delta_m (task mean)": delta_m_task_mean, "Delta_m (metric mean)": delta_m_metric_mean}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One task and metric."""
-
-    task: str
-    metric: str
-    higher_is_better: bool
-    primary: bool
-
-    @property
-    def title(self) -> str:
-        """Header, with an arrow in the direction of better."""
-        return f"{self.task} {self.metric} {'↑' if self.higher_is_better else '↓'}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A mean over `n` seeds and its sample standard deviation (None for n = 1)."""
-
-    mean: float
-    sd: float | None
-    n: int
-
-    def text(self, decimals: int) -> str:
-        """Mean ± sd."""
-        centre = f"{self.mean:.{decimals}f}"
-        return centre if self.sd is None else f"{centre} ± {self.sd:.{decimals}f}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method.
-
-    Attributes:
-        method: Label and runs.
-        values: Column -> cell; a column without a value is absent.
-        delta_m: Title of the definition -> cell in percent; absent without a complete baseline.
-        mean_rank: None for single-task rows and rows with missing values.
-        cost: Entry of COSTS -> mean over runs.
-        per_seed: Seed -> column -> value (mean of repeats of a seed).
-        delta_per_seed: Seed -> title of the definition -> percent.
-    """
-
-    method: Method
-    values: Mapping[Column, Cell]
-    delta_m: Mapping[str, Cell]
-    mean_rank: float | None
-    cost: Mapping[str, float]
-    per_seed: Mapping[int, Mapping[Column, float]]
-    delta_per_seed: Mapping[int, Mapping[str, float]]
-
-    @property
-    def label(self) -> str:
-        """Name of the method, unique in its table."""
-        return self.method.label
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of the completed runs."""
-        return tuple(sorted({run.seed for run in self.method.completed}))
-
-    def count(self, status: str) -> int:
-        """Number of runs that ended so."""
-        return sum(run.status == status for run in self.method.runs)
-
-    @property
-    def seeds_text(self) -> str:
-        """Number of seeds, and of runs that did not complete."""
-        lost = [f"{self.count(status)} {status}" for status in ("diverged", "failed") if self.count(status)]
-        return f"{len(self.seeds)} (+{', '.join(lost)})" if lost else str(len(self.seeds))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A table: its columns, rows in order, and the footnotes without which it says too little."""
-
-    split: str
-    columns: tuple[Column, ...]
-    delta_m: tuple[str, ...]
-    rows: tuple[Row, ...]
-    footnotes: tuple[str, ...]
 
 
 def compare(runs: Iterable[Run], *, split: str = "test", allow_mixed: bool = False) -> Comparison:
@@ -150,7 +60,7 @@ def compare(runs: Iterable[Run], *, split: str = "test", allow_mixed: bool = Fal
         values = _means(seeds, columns)
         rows.append(Row(method, values, cells, rank.get(method.label), _cost(method, columns), seeds, deltas))
     rows.sort(key=lambda row: _order(row, titles[0]))
-    notes = _footnotes(rows, columns, split, baselines, sorted(competitors), problems)
+    notes = footnotes(rows, columns, split, baselines, sorted(competitors), problems)
     return Comparison(split, columns, titles, tuple(rows), tuple(notes))
 
 
@@ -283,174 +193,3 @@ def _order(row: Row, title: str) -> tuple[int, float, float, str]:
     delta = row.delta_m[title].mean if title in row.delta_m else math.nan
     rank = math.inf if row.mean_rank is None else row.mean_rank
     return group, math.inf if math.isnan(delta) else -delta, rank, row.label
-
-
-def _footnotes(
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    split: str,
-    baselines: Mapping[str, Mapping[Column, Cell]],
-    competitors: Sequence[str],
-    problems: Sequence[str],
-) -> list[str]:
-    runs = sorted((run for row in rows for run in row.method.runs), key=lambda run: str(run.path))
-    status = Counter(run.status for run in runs)
-    notes = [
-        f"Runs: {len(runs)} ({', '.join(f'{status[key]} {key}' for key in sorted(status))}). Cells: mean ± sample "
-        f"standard deviation over seeds of completed runs, split {split}; one seed has no spread.",
-    ]
-    notes += [
-        f"WARNING: {row.label}, seed {run.seed}, {run.status} and is in no mean: "
-        f"{run.message or 'no message'} ({run.path})"
-        for row in rows
-        for run in row.method.runs
-        if not run.completed
-    ]
-    notes += _notes_on_delta_m(columns, baselines, {run.setting_hash for run in runs}, problems)
-    partial = [row.label for row in rows if any(column not in row.values for column in columns)]
-    if partial:
-        notes.append(f"Without a value in every column, so without Delta_m and mean rank: {', '.join(partial)}.")
-    absent = [row.label for row in rows if row.mean_rank is None]
-    if competitors:
-        notes.append(
-            f"Mean rank: over all task metrics, 1 = best, ties get the {TIE_RULE} rank, competitors: "
-            f"{', '.join(competitors)}. Not ranked: {', '.join(absent) or 'none'}."
-        )
-    notes += _notes_on_protocol(runs)
-    if any(row.method.is_baseline for row in rows):
-        notes.append("Cost of single_task: the networks of its tasks added up, one step each.")
-    notes += [f"{row.label}: {row.method.note}." for row in rows if row.method.note]
-    for row in rows:
-        repeats = Counter((tuple(run.tasks), run.seed) for run in row.method.completed)
-        again = sorted({seed for (_, seed), count in repeats.items() if count > 1})
-        if again:
-            notes.append(f"{row.label}: seeds {again} ran more than once; their repeats are averaged and count as one.")
-    return notes
-
-
-def _notes_on_delta_m(
-    columns: Sequence[Column],
-    baselines: Mapping[str, Mapping[Column, Cell]],
-    settings: Collection[str],
-    problems: Sequence[str],
-) -> list[str]:
-    notes = [
-        "Delta_m: percent, POSITIVE = better than single-task (CAGrad and Nash-MTL print the opposite sign); of each "
-        "seed against the mean single-task value, so its spread leaves out the baseline's own."
-    ]
-    for setting, baseline in sorted(baselines.items()):
-        name = f"Baseline of setting {setting[:6]}" if len(baselines) > 1 else "Baseline"
-        missing = sorted({column.task for column in columns if column not in baseline})
-        seeds = dict(sorted((column.task, cell.n) for column, cell in baseline.items()))
-        text = ", ".join(f"{task} ({n} seeds)" for task, n in seeds.items()) or "no completed run"
-        notes.append(f"{name}: single-task runs of {text}.")
-        if missing:
-            notes.append(f"WARNING: no single-task value for {', '.join(missing)}, so Delta_m stays empty.")
-    notes += [
-        f"WARNING: no single-task runs of setting {setting[:6]}, so its Delta_m stays empty."
-        for setting in sorted(set(settings) - set(baselines))
-    ]
-    return notes + [f"WARNING: {problem}" for problem in problems]
-
-
-def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
-    def listing(values: Iterable[str]) -> str:
-        counts = Counter(values)
-        return (
-            ", ".join(counts)
-            if len(counts) == 1
-            else ", ".join(f"{key} ({counts[key]} runs)" for key in sorted(counts))
-        )
-
-    done = [run for run in runs if run.completed]
-    notes = [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
-    if done:
-        notes.append(f"Length of completed runs: {listing(f'{run.epochs} epochs, {run.steps} steps' for run in done)}.")
-    commits = {str(run.git.get("commit") or "unknown")[:12] for run in runs}
-    notes.append(f"Code: git {listing(str(run.git.get('commit') or 'unknown')[:12] for run in runs)}.")
-    dirty = sum(bool(run.git.get("dirty")) for run in runs)
-    if len(commits) > 1 or dirty:
-        notes.append(
-            f"WARNING: {len(commits)} commits, {dirty} of {len(runs)} runs from a tree with uncommitted changes: "
-            "differences between rows may come from the code."
-        )
-    settings = Counter(run.setting_hash for run in runs)
-    if len(settings) > 1:
-        notes.append(
-            f"WARNING: settings are mixed ({listing(run.setting_hash[:6] for run in runs)}): rows differ in data, "
-            "network or protocol, and each is measured against the single-task runs of its own setting."
-        )
-    return notes
-
-
-def _decimals(rows: Iterable[Row], column: Column) -> int:
-    """Decimals that show about four digits of the largest mean in a column."""
-    sizes = [abs(row.values[column].mean) for row in rows if column in row.values]
-    largest = max((size for size in sizes if 0 < size < math.inf), default=1.0)
-    return min(8, max(2, 3 - math.floor(math.log10(largest))))
-
-
-def _header(comparison: Comparison) -> list[str]:
-    deltas = [f"{title} % ↑" for title in comparison.delta_m]
-    return ["method", *(column.title for column in comparison.columns), *deltas, "mean rank ↓", *COSTS, "seeds"]
-
-
-def _cells(row: Row, comparison: Comparison) -> list[str]:
-    values = [
-        row.values[column].text(_decimals(comparison.rows, column)) if column in row.values else EMPTY
-        for column in comparison.columns
-    ]
-    deltas = [row.delta_m[title].text(2) if title in row.delta_m else EMPTY for title in comparison.delta_m]
-    rank = EMPTY if row.mean_rank is None else f"{row.mean_rank:.2f}"
-    costs = [f"{row.cost[title]:.2f}" if title in row.cost else EMPTY for title in COSTS]
-    return [row.label, *values, *deltas, rank, *costs, row.seeds_text]
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """The table and its footnotes as Markdown; a missing value is `-`."""
-    header = _header(comparison)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *(_cells(row, comparison) for row in comparison.rows)]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return table + "\n\n" + "\n".join(f"- {note}" for note in comparison.footnotes) + "\n"
-
-
-def to_rich(comparison: Comparison) -> "Table":
-    """The table for a terminal, footnotes as its caption."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    notes = "\n".join(f"[{number}] {note}" for number, note in enumerate(comparison.footnotes, start=1))
-    table = Table(caption=escape(notes), caption_justify="left", caption_style="")
-    for index, title in enumerate(_header(comparison)):
-        table.add_column(escape(title), justify="right" if index else "left")
-    for row in comparison.rows:
-        table.add_row(*map(escape, _cells(row, comparison)))
-    return table
-
-
-def to_csv(comparison: Comparison) -> str:
-    """Rows for programs: per method its mean, its sd and every seed and lost run, in full precision.
-
-    A missing value is an empty field here, so that columns stay numeric. The column `statistic` is `mean`, `sd` or
-    `seed`; Delta_m is in percent, positive = better than single-task.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{column.task}/{column.metric}" for column in comparison.columns]
-    end_titles = ["mean rank", *COSTS, "seeds", "diverged", "failed"]
-    writer.writerow(["method", "statistic", "seed", "status", *columns, *comparison.delta_m, *end_titles])
-    for row in comparison.rows:
-        cells = [row.values.get(column) for column in comparison.columns]
-        cells += [row.delta_m.get(title) for title in comparison.delta_m]
-        end = [row.mean_rank, *(row.cost.get(title) for title in COSTS)]
-        end += [len(row.seeds), row.count("diverged"), row.count("failed")]
-        writer.writerow([row.label, "mean", None, None, *(cell and cell.mean for cell in cells), *end])
-        writer.writerow([row.label, "sd", None, None, *(cell and cell.sd for cell in cells)] + [None] * len(end))
-        for seed, values in row.per_seed.items():
-            deltas = [row.delta_per_seed.get(seed, {}).get(title) for title in comparison.delta_m]
-            seed_cells = [*(values.get(column) for column in comparison.columns), *deltas]
-            writer.writerow([row.label, "seed", seed, "completed", *seed_cells] + [None] * len(end))
-        for run in row.method.runs:
-            if not run.completed:
-                writer.writerow([row.label, "seed", run.seed, run.status] + [None] * (len(cells) + len(end)))
-    return text.getvalue()

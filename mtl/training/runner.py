@@ -17,6 +17,7 @@ from mtl.objective import MultiTaskObjective
 from mtl.seeding import derive_seed
 from mtl.tracking import JsonlTracker, Tracker, WandbTracker, last_checkpoint, make_progress
 from mtl.training.checkpoint import load_checkpoint
+from mtl.training.evaluator import evaluate
 from mtl.training.provenance import config_hash, git_state, setting_hash, versions
 from mtl.training.run_directory import RunDirectory
 from mtl.training.selection import check_selection, select, validation_score
@@ -48,18 +49,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
     else:
         directory.claim(config_yaml)
     try:
-        splits = spec.data.load()
-        check_selection(spec.trainer.selection, "val" in splits)
-        loaders = {
-            split: TensorLoader(
-                data.select(objective.tasks).to(device),
-                spec.data.batch_size if split == "train" else spec.data.eval_batch_size,
-                shuffle=split == "train",
-                drop_last=split == "train" and spec.data.drop_last,
-                seed=spec.seed,
-            )
-            for split, data in splits.items()
-        }
+        loaders = _load_data(spec, objective)
+        check_selection(spec.trainer.selection, "val" in loaders)
         steps_done = state["position"]["step"] if state else 0
         with _open_trackers(spec, directory, len(loaders["train"]), steps_done, resume) as trackers:
             trainer = Trainer(
@@ -90,6 +81,18 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
         raise
 
 
+def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
+    """Metrics and losses of a run's last checkpoint on its evaluation splits."""
+    objective = _build_objective(spec, prepare_process(spec.trainer, spec.seed))
+    state = load_checkpoint(RunDirectory(path).checkpoint)
+    objective.model.load_state_dict(state["model"])
+    result: dict[str, Any] = {"step": state["position"]["step"], "metrics": {}, "losses": {}}
+    for split, loader in _load_data(spec, objective).items():
+        if split != "train":
+            result["metrics"][split], result["losses"][split] = evaluate(objective.model, objective.specs, loader)
+    return result
+
+
 def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
     """Reset what an earlier run in this process may have left, and choose the device.
 
@@ -117,6 +120,19 @@ def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
 def _build_objective(spec: RunSpec, device: torch.device) -> MultiTaskObjective:
     model = build_model(spec.backbone, spec.head, spec.data.tasks, spec.data.input_shape, spec.seed)
     return MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
+
+
+def _load_data(spec: RunSpec, objective: MultiTaskObjective) -> dict[str, TensorLoader]:
+    return {
+        split: TensorLoader(
+            data.select(objective.tasks).to(objective.device),
+            spec.data.batch_size if split == "train" else spec.data.eval_batch_size,
+            shuffle=split == "train",
+            drop_last=split == "train" and spec.data.drop_last,
+            seed=spec.seed,
+        )
+        for split, data in spec.data.load().items()
+    }
 
 
 def _set_up_strategy(spec: RunSpec, objective: MultiTaskObjective) -> list[Any]:

@@ -2,12 +2,19 @@
 
 Three solvers for one problem: `active_set` is exact and the default; `frank_wolfe` is the paper's (Sener and Koltun
 2018, Algorithm 2); `projected_gradient` is what their released code calls. Each returns the duality gap of its answer.
+
+What a float64 Gramian determines: an entry G_kj is known to about eps |g_k| |g_j|, whatever the scale of the rows. So
+with s = sum_k w_k |g_k|, the squared norm w^T G w is known to m eps s^2 and (G w)_k to m eps |g_k| s. Rows of norm 1e-6
+next to rows of 1e6 cost no accuracy; nearly dependent rows do, because then w^T G w is far below s^2. Differences
+within these bounds are taken for 0.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+EPS = 4 * torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -17,8 +24,8 @@ class Solution:
     Attributes:
         weights: (m,), on the simplex.
         iterations: Iterations used.
-        gap: Duality gap relative to the largest squared norm: w^T G w - min_k (G w)_k, 0 at the optimum. The squared
-            norm exceeds the minimum by at most twice this.
+        gap: Relative duality gap (w^T G w - min_k (G w)_k) / w^T G w, 0 at the optimum; what rounding of the Gramian
+            explains counts as 0. The squared norm exceeds the minimum by at most twice this fraction of itself.
         converged: Whether the solver stopped by its own test, and not at its limit.
     """
 
@@ -29,10 +36,14 @@ class Solution:
 
 
 def duality_gap(gramian: Tensor, weights: Tensor) -> float:
-    """w^T G w - min_k (G w)_k, relative to max_k G_kk (0 for a zero Gramian)."""
+    """(w^T G w - min_k (G w)_k) / w^T G w beyond rounding, as `Solution.gap`."""
+    norms = gramian.diagonal().clamp_min(0).sqrt()
     product = gramian @ weights
-    scale = gramian.diagonal().max().item()
-    return (weights @ product - product.min()).item() / scale if scale > 0 else 0.0
+    square = (weights @ product).item()
+    unit = len(gramian) * EPS * (weights @ norms).item()
+    if square <= unit * (weights @ norms).item():
+        return 0.0
+    return max((square - product - unit * norms).max().item() / square, 0.0)
 
 
 def pair(aa: float, ab: float, bb: float) -> float:
@@ -54,7 +65,9 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
     """Wolfe's min-norm point algorithm on the Gramian: exact up to rounding, finitely many iterations.
 
     Keeps a set of tasks whose affine hull has its min-norm point inside their simplex; adds the task that violates
-    optimality most, drops tasks whose weight would turn negative. Rows are scaled to the largest norm first.
+    optimality most, drops tasks whose weight would turn negative. Works in the variables u_k = w_k |g_k| / c, where c
+    is the smallest norm: minimise u^T C u over u >= 0, a^T u = 1, with the cosines C and a_k = c / |g_k|. This is the
+    same problem, free of the rows' scale. Zero rows share all the weight.
 
     Args:
         gramian: G (m, m), symmetric, positive semi-definite, finite.
@@ -62,74 +75,71 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
         max_iter: Limit of additions; when reached, `converged` is False.
     """
     m = len(gramian)
-    scale = gramian.diagonal().max()
-    if scale <= 0:
-        return Solution(torch.full((m,), 1 / m, dtype=gramian.dtype), 0, 0.0, True)
-    g = gramian / scale
-    start = int(g.diagonal().argmin())
-    active = [start]
-    weights = torch.zeros(m, dtype=g.dtype)
-    weights[start] = 1.0
-    value = g[start, start].item()
+    norms = gramian.diagonal().clamp_min(0).sqrt()
+    zero = norms == 0
+    if zero.any():
+        return Solution(zero.to(gramian.dtype) / zero.sum(), 0, 0.0, True)
+    cosines = gramian / norms / norms[:, None]
+    a = norms.min() / norms
+    u = torch.zeros(m, dtype=gramian.dtype)
+    u[int(a.argmax())] = 1.0
+    best, best_square = u, float("inf")
     iterations, converged = 0, False
-    while iterations < max_iter:
-        product = g @ weights
-        worst = int(product.argmin())
-        if (weights @ product - product[worst]).item() <= tol or worst in active:
-            converged = True
+    while True:
+        product = cosines @ u
+        square, total = (u @ product).item(), u.sum().item()
+        if square >= best_square:  # rounding: no further descent is possible
+            break
+        best, best_square = u, square
+        below = (1 - tol) * square * a - product  # ((1 - tol) w^T G w - (G w)_k) / |g_k|
+        worst = int(below.argmax())
+        unit = m * EPS * total
+        converged = square <= unit * total or below[worst].item() <= unit
+        if converged or u[worst] > 0 or iterations == max_iter:
             break
         iterations += 1
-        active.append(worst)
-        candidate = _descend(g, active, weights)
-        new_value = (candidate @ g @ candidate).item()
-        if new_value >= value:  # rounding: no further descent is possible
-            converged = True
-            break
-        weights, value = candidate, new_value
-        active = torch.nonzero(weights).flatten().tolist()
+        u = u.clone()
+        u[worst] = torch.finfo(u.dtype).tiny  # enters with no weight yet
+        u = _descend(cosines, a, u)
+    weights = best * a
+    weights = weights / weights.sum()
     return Solution(weights, iterations, duality_gap(gramian, weights), converged)
 
 
-def _descend(g: Tensor, active: list[int], weights: Tensor) -> Tensor:
-    """Move to the min-norm point of the hull of `active`, dropping tasks on the way until it is inside."""
-    current = weights.clone()
-    active = list(active)
+def _descend(cosines: Tensor, a: Tensor, u: Tensor) -> Tensor:
+    """Move to the min-norm point of the hull of the tasks with u > 0, dropping tasks until it is inside."""
     while True:
-        affine = _affine_minimum(g[active][:, active])
-        if (affine > 0).all():
-            current = torch.zeros_like(weights)
-            current[active] = affine
-            return current / current.sum()
-        here = current[active]
+        active = torch.nonzero(u).flatten()
+        here = u[active]
+        affine = _affine_minimum(cosines[active[:, None], active], a[active])
         falling = affine <= 0
-        steps = torch.where(falling, here / (here - affine).clamp_min(1e-300), torch.inf)
-        step = steps.min().clamp(0, 1)
-        moved = (1 - step) * here + step * affine
-        moved[int(steps.argmin())] = 0.0
-        moved = moved.clamp_min(0)
-        current = torch.zeros_like(weights)
-        current[active] = moved
-        active = [k for k, weight in zip(active, moved.tolist(), strict=True) if weight > 0]
-        if len(active) == 1:
-            current = torch.zeros_like(weights)
-            current[active] = 1.0
-            return current
+        if not falling.any():
+            moved = affine
+        else:
+            steps = torch.where(falling, here / (here - affine), torch.inf)
+            first = steps.argmin()
+            moved = (here + steps[first] * (affine - here)).clamp_min(0)
+            moved[first] = 0.0
+        u = torch.zeros_like(u)
+        u[active] = moved / (a[active] @ moved)
+        if not falling.any() or len(active) == 2:
+            return u
 
 
-def _affine_minimum(g: Tensor) -> Tensor:
-    """Argmin v^T G v with sum v = 1, any sign: G v = c 1. Least squares where G is singular."""
-    k = len(g)
-    system = torch.zeros((k + 1, k + 1), dtype=g.dtype)
-    system[:k, :k] = g
-    system[:k, k] = 1.0
-    system[k, :k] = 1.0
-    right = torch.zeros(k + 1, dtype=g.dtype)
+def _affine_minimum(cosines: Tensor, a: Tensor) -> Tensor:
+    """Argmin v^T C v with a^T v = 1, any sign: C v = c a. Least squares where the system is singular."""
+    k = len(a)
+    size = a.max()
+    system = torch.zeros((k + 1, k + 1), dtype=a.dtype)
+    system[:k, :k] = cosines
+    system[:k, k] = system[k, :k] = a / size
+    right = torch.zeros(k + 1, dtype=a.dtype)
     right[k] = 1.0
     solution: Tensor
     solution, info = torch.linalg.solve_ex(system, right)
-    if info != 0 or not torch.isfinite(solution).all() or (system @ solution - right).abs().max() > 1e-9:
+    if info != 0 or not (system @ solution - right).abs().max() < 1e-9 * max(1.0, solution.abs().max().item()):
         solution = torch.linalg.lstsq(system, right, driver="gelsd").solution
-    return solution[:k]
+    return solution[:k] / size
 
 
 def frank_wolfe(gramian: Tensor, tol: float = 1e-12, max_iter: int = 250, init: str = "uniform") -> Solution:
@@ -143,13 +153,13 @@ def frank_wolfe(gramian: Tensor, tol: float = 1e-12, max_iter: int = 250, init: 
     """
     m = len(gramian)
     weights = torch.full((m,), 1 / m, dtype=gramian.dtype) if init == "uniform" else best_pair(gramian)
-    scale = max(gramian.diagonal().max().item(), 0.0)
     for iteration in range(max_iter):
+        gap = duality_gap(gramian, weights)
+        if gap <= tol:
+            return Solution(weights, iteration, gap, True)
         product = gramian @ weights
         worst = int(product.argmin())
         square = (weights @ product).item()
-        if square - product[worst].item() <= tol * scale:
-            return Solution(weights, iteration, duality_gap(gramian, weights), True)
         keep = pair(square, product[worst].item(), gramian[worst, worst].item())
         weights = keep * weights
         weights[worst] += 1 - keep

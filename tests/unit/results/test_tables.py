@@ -5,10 +5,12 @@ import io
 import random
 
 import pytest
+from rich.console import Console
 from test_runs import write_run
 
 from mtl.errors import UserError
-from mtl.results.tables import compare, to_csv, to_markdown, to_rich
+from mtl.results.rendering import to_csv, to_markdown, to_rich
+from mtl.results.tables import compare
 
 
 @pytest.fixture
@@ -162,8 +164,8 @@ def test_no_runs_is_refused():
         compare([])
 
 
-def test_rich_table_has_all_rows_and_notes(runs):
+def test_terminal_table_has_all_rows_and_fits_80_columns(runs):
     comparison = compare(runs)
     table = to_rich(comparison)
     assert table.row_count == len(comparison.rows)
-    assert "POSITIVE" in table.caption
+    assert Console(width=200).measure(table).maximum <= 80

@@ -1,0 +1,42 @@
+# Everything a newcomer or CI types. Each target installs what it needs into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint type bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (about two minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(INSTALL) --editable '.[dev,joblib]'
+	@touch $@
+
+demo: $(VENV)/.run  ## Train every family of strategy on real digits; ends with a table and a figure
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.dev  ## All tests but the slow ones (a few minutes)
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.dev  ## The slow tests: kill and resume, commands of the README
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## ruff, and import-linter for the room rule
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --verbose | tail -8
+
+type: $(VENV)/.dev  ## mypy, strict, on mtl/
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## Speed as ratios, measured side by side; writes docs/results/performance.md
+	@$(BIN)/python scripts/benchmark.py
+
+clean:  ## Remove the environment and caches (run directories stay)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,0 +1,68 @@
+"""Loading a MultiMNIST-sized set: our tensors in memory against a DataLoader over images with transforms."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.timing import Contender
+from mtl.datasets.base import TensorLoader
+from mtl.datasets.multimnist import MEAN, STD
+from mtl.datasets.overlay import pair_split
+
+SAMPLES, BATCH_SIZE = 60_000, 256
+WARM, TIMED = 4, 16
+"""Batches of an epoch of the DataLoader: read before the clock starts (start of workers, first fetches), and timed."""
+
+
+class PairImages(Dataset[tuple[Tensor, int, int]]):
+    """Images and classes the way torchvision's MNIST holds them: uint8 in memory, PIL and transforms per sample."""
+
+    def __init__(self, images: Tensor, left: Tensor, right: Tensor) -> None:
+        from torchvision import transforms
+
+        self.images, self.left, self.right = images, left, right
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        from PIL import Image
+
+        image = Image.fromarray(self.images[index].numpy(), mode=None)
+        return self.transform(image), int(self.left[index]), int(self.right[index])
+
+
+def _images() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (SAMPLES, 28, 28), dtype=torch.uint8, generator=generator)
+    left, right = torch.randint(10, (2, SAMPLES), generator=generator)
+    return images, left, right
+
+
+def tensors() -> Contender:
+    """One shuffled epoch of TensorLoader."""
+    loader = TensorLoader(pair_split(*_images(), MEAN, STD), BATCH_SIZE, shuffle=True, drop_last=False)
+    epochs = itertools.count()
+    return Contender(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
+
+
+def dataloader(workers: int) -> Contender:
+    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
+    loader = DataLoader(PairImages(*_images()), BATCH_SIZE, shuffle=True, num_workers=workers)
+    batches: Iterator[Any] = iter(())
+
+    def prepare() -> None:
+        nonlocal batches
+        batches = iter(loader)
+        for _ in itertools.islice(batches, WARM):
+            pass
+
+    def run() -> int:
+        return sum(len(inputs) for inputs, _, _ in itertools.islice(batches, TIMED))
+
+    return Contender(run, prepare, calls=1)

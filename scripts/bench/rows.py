@@ -1,0 +1,115 @@
+"""What is compared with what: rows as data, and the contenders that they name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+from bench import literal, loaders, rivals, steps
+from bench.timing import Contender, Spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: time of `numerator` over time of `denominator`, per unit of work.
+
+    Attributes:
+        section: `steps`, `torchjd`, `literal` or `loader`.
+        name: For the reader.
+        numerator: Contender.
+        denominator: Contender; several names for the fastest of them.
+        bar: The ratio should be at most this, or None.
+        per_second: Show samples per second, and the ratio as a speed-up with `bar` as its lower limit.
+    """
+
+    section: str
+    name: str
+    numerator: str
+    denominator: str | tuple[str, ...]
+    bar: float | None = None
+    per_second: bool = False
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Every name that the row needs."""
+        rest = (self.denominator,) if isinstance(self.denominator, str) else self.denominator
+        return (self.numerator, *rest)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row with its measurements. `met` is None for a row without a bar."""
+
+    row: Row
+    denominator: str
+    above: Spread
+    below: Spread
+    ratio: Spread
+    met: bool | None
+
+
+STEP_BAR, TORCHJD_BAR, LOADER_BAR = 1.10, 1.0, 10.0
+SECTIONS = ("steps", "torchjd", "literal", "loader")
+REFERENCE = {"gradient": "bare", "loss": "uniform", "sequential": "uniform"}
+LABEL = {"gradient": "whole step", "loss": "whole step", "sequential": "per optimizer step"}
+
+
+def rows() -> list[Row]:
+    """All rows. A further comparison is one more `Row`, and a contender in `build` if its name is new."""
+    kinds = sorted(steps.strategies().items(), key=lambda item: (list(REFERENCE).index(item[1]), item[0]))
+    found = [Row("steps", "plain step on the summed loss / bare", "uniform", "bare")]
+    for name, kind in kinds:
+        bar = STEP_BAR if kind == "gradient" else None
+        label = f"{name}, {LABEL[kind]} / {REFERENCE[kind]}"
+        found.append(Row("steps", label, f"ours:{name}", REFERENCE[kind], bar))
+    if find_spec("torchjd") is not None:
+        for name in ("pcgrad", "mgda"):
+            found += [
+                Row("torchjd", f"{name}, ours / TorchJD", f"ours:{name}", f"torchjd:{name}", TORCHJD_BAR),
+                Row("torchjd", f"{name}, ours / TorchJD without vmap", f"ours:{name}", f"chunk1:{name}", TORCHJD_BAR),
+            ]
+        found += [
+            Row("torchjd", f"{name}, ours / TorchJD", f"ours:{name}", f"scalarized:{name}", TORCHJD_BAR)
+            for name in ("uncertainty", "dwa")
+        ]
+    found += [
+        Row("literal", f"{name}, ours / literal loop", f"ours:{name}", f"literal:{name}") for name in ("pcgrad", "mgda")
+    ]
+    dataloaders = ("dataloader:0", "dataloader:2")
+    label = "TensorLoader / fastest DataLoader"
+    return [*found, Row("loader", label, "tensors", dataloaders, LOADER_BAR, per_second=True)]
+
+
+def build(name: str) -> Contender:
+    """A contender by name; each has a network and data of its own."""
+    kind, _, argument = name.partition(":")
+    factories: dict[str, Callable[[], Contender]] = {
+        "bare": steps.bare,
+        "uniform": steps.uniform,
+        "ours": partial(steps.strategy, argument),
+        "torchjd": partial(rivals.gradient, argument),
+        "chunk1": partial(rivals.gradient, argument, chunk=1),
+        "scalarized": partial(rivals.scalarized, argument),
+        "literal": literal.pcgrad if argument == "pcgrad" else literal.mgda,
+        "tensors": loaders.tensors,
+        "dataloader": lambda: loaders.dataloader(int(argument)),
+    }
+    return factories[kind]()
+
+
+def judge(row: Row, seconds: dict[str, list[float]]) -> Outcome:
+    """Medians and quartiles of times and of per-round ratios."""
+    below = min(row.contenders[1:], key=lambda name: Spread.of(seconds[name]).median)
+    pairs = list(zip(seconds[row.numerator], seconds[below], strict=True))
+    if row.per_second:
+        ratio = Spread.of([b / a for a, b in pairs])
+        above, under = (_rates(seconds[name]) for name in (row.numerator, below))
+        met = None if row.bar is None else ratio.median >= row.bar
+        return Outcome(row, below, above, under, ratio, met)
+    ratio = Spread.of([a / b for a, b in pairs])
+    met = None if row.bar is None else ratio.median <= row.bar
+    return Outcome(row, below, Spread.of(seconds[row.numerator]), Spread.of(seconds[below]), ratio, met)
+
+
+def _rates(seconds: Sequence[float]) -> Spread:
+    return Spread.of([1 / value for value in seconds])

@@ -1,0 +1,148 @@
+"""Law 1, and the same for whole runs: a continued run has the bits of an uninterrupted one."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mtl.config import resume_run, run_overrides
+from mtl.training.checkpoint import save_checkpoint
+from tests.integration._resume_worker import start, steps
+from tests.problems import REPOSITORY, STRATEGIES
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Every strategy: nine steps straight; five steps, saved, continued in one fresh process."""
+    directory = tmp_path_factory.mktemp("resume")
+    torch.set_num_threads(1)
+    for name in STRATEGIES:
+        objective, strategy = start(name)
+        save_checkpoint(directory / f"{name}.half", steps(objective, strategy, 0, 5))
+        objective, strategy = start(name)
+        save_checkpoint(directory / f"{name}.straight", steps(objective, strategy, 0, 9))
+    command = [sys.executable, "-m", "tests.integration._resume_worker", str(directory)]
+    subprocess.run(command, check=True, cwd=REPOSITORY, timeout=200)
+    return directory
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_law_01_saved_and_resumed_in_a_fresh_process(resumed, name):
+    straight = (resumed / f"{name}.straight").read_bytes()
+    assert straight == (resumed / f"{name}.resumed").read_bytes()
+    assert straight != (resumed / f"{name}.half").read_bytes()
+
+
+RUN = [
+    "tracking.progress=none",
+    "dataset.train_size=512",
+    "dataset.val_size=128",
+    "dataset.test_size=128",
+    "dataset.batch_size=64",
+    "trainer.max_epochs=4",
+    "trainer.checkpoint_every_steps=3",
+    "trainer.num_threads=1",
+    "tracking.log_every_steps=1",
+]
+STOCHASTIC = ["backbone=lenet_released", "heads=mlp_released", "strategy=selective_groups", "scheduler=cosine"]
+
+
+def record(path, *kinds):
+    """Events without their times."""
+    events = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in event.items() if key not in ("seconds", "train_seconds", "cost", "description")}
+        for event in events
+        if event["event"] in kinds
+    ]
+
+
+def assert_same_run(first, second):
+    assert (first / "checkpoints/last.pt").read_bytes() == (second / "checkpoints/last.pt").read_bytes()
+    assert record(first, "step", "evaluation") == record(second, "step", "evaluation")
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (first, second)]
+    for key in ("status", "metrics", "steps", "epochs", "config_hash", "selection"):
+        assert summaries[0][key] == summaries[1][key]
+    counts = [{k: v for k, v in s["cost"].items() if k not in TIMES} for s in summaries]
+    assert counts[0] == counts[1]
+
+
+TIMES = ("step_seconds", "train_seconds", "peak_memory_bytes")
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_stopped_mid_epoch_continues_to_the_same_bits(tmp_path, monkeypatch):
+    """With dropout, shuffling, a drawing strategy, a scheduler: everything that has a state."""
+    overrides = [*RUN, *STOCHASTIC, "strategy.grouping.warmup_iterations=3"]
+    run_overrides(overrides, tmp_path / "straight")
+    from mtl.strategies import SequentialStrategy
+
+    original = SequentialStrategy.step
+    calls = {"count": 0}
+
+    def stopping(self, batch):
+        calls["count"] += 1
+        if calls["count"] == 14:
+            raise Stop
+        return original(self, batch)
+
+    monkeypatch.setattr(SequentialStrategy, "step", stopping)
+    with pytest.raises(Stop):
+        run_overrides(overrides, tmp_path / "stopped")
+    assert json.loads((tmp_path / "stopped/summary.json").read_text())["status"] == "failed"
+    monkeypatch.undo()
+    resume_run(tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_resuming_a_completed_run_changes_nothing(tmp_path):
+    run_overrides([*RUN, "trainer.max_epochs=1"], tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    resume_run(tmp_path / "run")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_random_moments(tmp_path):
+    """SIGKILL at 20 random moments of a run: each continued run ends with the bytes of the uninterrupted one."""
+    overrides = [*RUN, *STOCHASTIC, "trainer.max_epochs=12", "strategy.grouping.warmup_iterations=3"]
+    script = str(REPOSITORY / "scripts/train.py")
+
+    def launch(arguments):
+        command = [sys.executable, script, *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    straight = tmp_path / "straight"
+    process = launch([*overrides, f"hydra.run.dir={straight}"])
+    first_checkpoint, started = None, time.monotonic()
+    while process.poll() is None:
+        if first_checkpoint is None and (straight / "checkpoints/last.pt").exists():
+            first_checkpoint = time.monotonic() - started
+        time.sleep(0.01)
+    assert process.returncode == 0, process.stderr.read().decode()
+    whole = time.monotonic() - started
+    draw = random.Random(7)
+    killed = 0
+    for number in range(20):
+        path = tmp_path / f"killed{number}"
+        process = launch([*overrides, f"hydra.run.dir={path}"])
+        started = time.monotonic()
+        while not (path / "checkpoints/last.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.9 * (whole - first_checkpoint)))
+        os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        resume_run(path)
+        assert_same_run(straight, path)
+    assert killed >= 15, "most runs ended before they were killed: the test shows nothing"
