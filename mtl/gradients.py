@@ -12,6 +12,7 @@ A source measures the Gramian of one evaluation and afterwards writes a combinat
 Each leaves the gradients of the heads in `heads[k]`, taken from the task's own (scaled) loss.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from torch.nn import Parameter
 
 from mtl.errors import NonFiniteError
 from mtl.objective import Evaluation, MultiTaskObjective
-from mtl.validation import check_choice
 
 BATCH_AXES = ("kept", "summed")
 
@@ -98,7 +98,7 @@ class GradientSource(ABC):
 
     def _checked(self, gramian: Tensor) -> Tensor:
         gramian = (gramian + gramian.T) / 2
-        if not torch.isfinite(gramian.sum()):
+        if not math.isfinite(gramian.sum().item()):
             bad = [self.objective.tasks[k] for k, row in enumerate(gramian) if not torch.isfinite(row[k])]
             raise NonFiniteError(
                 f"Non-finite gradient of {' and '.join(bad) or 'some tasks'}. No parameter was changed with it. Lower "
@@ -157,7 +157,6 @@ class FeatureJacobian(GradientSource):
 
     def __init__(self, objective: MultiTaskObjective, batch_axis: str = "kept") -> None:
         super().__init__(objective)
-        check_choice("batch_axis", batch_axis, BATCH_AXES)
         self.batch_axis = batch_axis
         self._cut: _Cut | None = None
 
@@ -280,7 +279,7 @@ class _Cut:
 def gramian(rows: Tensor) -> Tensor:
     """R R^T as float64 on the CPU; (m, m) from (m, n). Recomputed in float64 if the product overflows."""
     product = (rows @ rows.T).to("cpu", torch.float64)
-    if not torch.isfinite(product.sum()) and torch.isfinite(rows).all():
+    if not math.isfinite(product.sum().item()) and torch.isfinite(rows).all():
         wide = rows.to(torch.float64)
         product = (wide @ wide.T).cpu()
     return product

@@ -1,5 +1,6 @@
 """The multi-task objective: all that a strategy may see of model, batch and losses."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ class MultiTaskObjective:
         return (features,) if isinstance(features, Tensor) else tuple(features)
 
     def _check_finite(self, values: Tensor, order: Sequence[int]) -> None:
-        if len(order) == self.num_tasks and torch.isfinite(values.sum()):
+        if len(order) == self.num_tasks and math.isfinite(values.sum().item()):
             return  # one synchronisation in the ordinary case; a sum that overflows is looked at below
         bad = [index for index in order if not torch.isfinite(values[index])]
         if bad:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,6 +78,8 @@ def prove_partition(model: MultiTaskModel, input_shape: tuple[int, ...]) -> Part
         bypass = _reachable(predictions.values(), stop=z) & below
         if bypass:
             reason = f"{trainable[next(iter(bypass))][0]} also reaches a task past the features"
+        if any(_nodes([one]) & {other.grad_fn for other in z if other is not one} for one in z):
+            reason = "one of its features is computed from another"
 
     single = len(model.tasks) == 1
     is_shared = {key: (key in below if single and z else len(tasks) > 1) for key, tasks in readers.items()}
@@ -100,6 +103,19 @@ def prove_partition(model: MultiTaskModel, input_shape: tuple[int, ...]) -> Part
 def _reachable(outputs: Iterable[Tensor], stop: Iterable[Tensor] = ()) -> set[int]:
     """Ids of the leaf parameters that the graphs of `outputs` reach without passing through `stop`."""
     return {id(leaf) for leaf in _walk(outputs, stop)}
+
+
+def _nodes(outputs: Iterable[Tensor]) -> set[Any]:
+    """The nodes below the graphs of `outputs`, without their own."""
+    own = {tensor.grad_fn for tensor in outputs}
+    queue = list(own)
+    seen = set(own)
+    for node in queue:
+        for below, _ in node.next_functions if node is not None else ():
+            if below is not None and below not in seen:
+                seen.add(below)
+                queue.append(below)
+    return seen - own
 
 
 def _walk(outputs: Iterable[Tensor], stop: Iterable[Tensor] = ()) -> Iterable[Tensor]:

@@ -51,14 +51,14 @@ def main() -> int:
         if pool:
             loading = pool[0].per_second
             names = dict.fromkeys(name for row in pool for name in row.contenders)
-            label, turns = ("loaders", min(rounds, LOADER_ROUNDS)) if loading else ("steps", rounds)
-            seconds = measure({name: build(name) for name in names}, turns, WARMUP, label)
+            label, turns, limit = ("loaders", min(rounds, LOADER_ROUNDS), 30.0) if loading else ("steps", rounds, 110.0)
+            seconds = measure({name: build(name) for name in names}, turns, WARMUP, limit, label)
             outcomes += [judge(row, seconds) for row in pool]
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(to_rich(outcomes))
     out = Path(values["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(to_markdown(outcomes, machine, rounds, sys.argv[1:]), encoding="utf-8")
+    out.write_text(to_markdown(outcomes, machine, sys.argv[1:]), encoding="utf-8")
     console.print(f"Written: {out}", verdict(outcomes), sep="\n")
     return 0
 

@@ -12,7 +12,7 @@ from mtl.datasets.base import Batch
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import Strategy
-from mtl.tasks import Accuracy, CrossEntropy, TaskSpec
+from mtl.tasks import Accuracy, TaskSpec
 
 STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob("*.yaml"))
 

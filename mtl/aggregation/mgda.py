@@ -75,9 +75,14 @@ class MGDA(GramianWeighting):
 
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The min-norm weights."""
-        scales = self._scales(gramian, losses)
-        solution: Solution = self._solve(gramian / torch.outer(scales, scales))
-        self.unconverged += not solution.converged
+        if self.normalization == "none":
+            scales = torch.ones_like(losses)
+            solution: Solution = self._solve(gramian)
+        else:
+            scales = self._scales(gramian, losses)
+            solution = self._solve(gramian / torch.outer(scales, scales))
+        if not solution.converged:
+            self.unconverged += 1
         self.diagnostics = {
             "solver_iterations": float(solution.iterations),
             "duality_gap": solution.gap,

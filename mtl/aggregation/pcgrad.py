@@ -37,6 +37,9 @@ class PCGrad(GramianWeighting):
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002
         """Column sums of the coefficients."""
         m = len(gramian)
+        if gramian.min() >= 0:  # no conflict, hence no projection, whatever the orders
+            self.diagnostics = {"conflicts": 0.0}
+            return torch.full((m,), 1.0 if self.reduce == "sum" else 1 / m, dtype=gramian.dtype)
         orders = torch.stack([torch.randperm(m, generator=self.generator) for _ in range(m)])
         weights, conflicts = project(gramian, orders)
         self.diagnostics = {"conflicts": float(conflicts)}

@@ -145,7 +145,8 @@ def _check_optimizer(node: Mapping[str, Any]) -> None:
     """Reject what the optimizer itself would reject, before a model is built."""
     import torch
 
-    check_non_negative("optimizer.lr", node.get("lr"))
+    if "lr" in node:
+        check_non_negative("optimizer.lr", node["lr"])
     factory = _build(node, "optimizer")
     try:
         factory([torch.nn.Parameter(torch.zeros(1))])

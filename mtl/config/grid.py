@@ -36,7 +36,8 @@ def run_grid(jobs: Sequence[Job], out: Path) -> None:
     """Do the jobs one after another; calling it again continues where the last call stopped."""
     for number, job in enumerate(jobs, start=1):
         directory = RunDirectory(out / job.directory)
-        if directory.finished() is not None:
+        summary = directory.finished()
+        if summary is not None and summary["status"] != "failed":
             continue
         sys.stdout.write(f"[{number}/{len(jobs)}] {job.directory}\n")
         if (directory.path / MARKER).exists() and directory.checkpoint.exists():

@@ -161,7 +161,7 @@ class SelectiveGroups(Grouping):
             if not failed and len(model.cluster_centers_indices_) > 0:
                 return [int(label) for label in model.labels_]
             preference += 100.0
-            self.retries += 1
+            self.retries += attempt < self.max_retries
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def check_weights(weights: Tensor, tasks: Sequence[str]) -> Tensor:
     Raises:
         NonFiniteError: names the tasks. No parameter has been changed yet.
     """
-    if not torch.isfinite(weights.sum()):
+    if not math.isfinite(weights.sum().item()):
         bad = tuple(task for task, weight in zip(tasks, weights.tolist(), strict=True) if not math.isfinite(weight))
         found = ", ".join(f"{task} = {weight}" for task, weight in zip(tasks, weights.tolist(), strict=True))
         raise NonFiniteError(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl.aggregation import GramianWeighting
 from mtl.datasets.base import Batch
-from mtl.gradients import FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
+from mtl.gradients import BATCH_AXES, FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     MakeOptimizer,
@@ -51,6 +51,7 @@ class GradientStrategy(Strategy):
         weighting: LossWeighting | None = None,
     ) -> None:
         check_choice("level", level, LEVELS)
+        check_choice("batch_axis", batch_axis, BATCH_AXES)
         check_choice("head_gradients", head_gradients, ("own", "weighted"))
         check_count("weights_every", weights_every)
         self.aggregator = aggregator

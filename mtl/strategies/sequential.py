@@ -24,8 +24,9 @@ class SequentialStrategy(Strategy):
             parameters; a group uses that of its first task. A foreign head has no gradient there, hence no state.
         reduce: The loss of a group is the `sum` or the `mean` of its tasks' losses.
         zero_grads: Before a group's backward, gradients become `none`, so that heads outside the group stay where they
-            are; or `zeros`, as PyTorch before 2.0 did, so that an optimizer with momentum moves them too.
-        lr_per_substep: `full`, or `divided` by the number of groups (m for groups that vary).
+            are; or `zeros`, as PyTorch before 2.0 did, so that a shared optimizer moves them too, by its momentum and
+            weight decay. Per-task optimizers never hold a foreign head.
+        lr_per_substep: `full`, or `divided` by the number of groups of the batch.
         head_lr_multiplier: The learning rate of the heads is `one` times that of the rest, or `num_tasks` times.
         weighting: Optional loss weighting in front; its weights are taken once per batch.
 
@@ -66,11 +67,10 @@ class SequentialStrategy(Strategy):
         self.optimizers = [make_optimizer(parameter_groups(self.objective)) for _ in range(count)]
         heads = {id(p) for task in self.objective.tasks for p in self.objective.task_parameters(task)}
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            if self.lr_per_substep == "divided":
-                group["lr"] = group["lr"] / m
             if self.head_lr_multiplier == "num_tasks" and id(group["params"][0]) in heads:
                 group["lr"] = group["lr"] * m
         self._num_network_optimizers = count
+        self._reached = [False] * m  # heads that would hold a gradient of zeros; stays False with zero_grads: none
         if self.weighting is not None:
             bind_weighting(self.weighting, self)
             own = list(self.weighting.parameters())
@@ -99,9 +99,9 @@ class SequentialStrategy(Strategy):
             if observes:
                 self.grouping.observe(evaluation.values, group)
             optimizer = self._optimizer_of(group)
-            self._prepare_gradients(optimizer)
+            self._prepare_gradients(group)
             torch.autograd.backward(evaluation.losses, self._factors(group, scales, evaluation.losses[0]))
-            optimizer.step()
+            self._advance(optimizer, len(groups))
             backwards += len(group)
         self._clear_gradients()
         forwards = len(groups)
@@ -112,13 +112,32 @@ class SequentialStrategy(Strategy):
         cost = StepCost(forwards, backwards, len(groups), len(groups), batch.num_samples)
         return StepReport(first, cost, groups=tuple(groups), diagnostics=dict(self.grouping.diagnostics))
 
+    def _advance(self, optimizer: Optimizer, num_groups: int) -> None:
+        """One optimizer step, at the learning rate of a sub-step."""
+        if self.lr_per_substep == "full":
+            optimizer.step()
+            return
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate / num_groups
+        optimizer.step()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
     def _optimizer_of(self, group: Group) -> Optimizer:
         return self.optimizers[min(group)] if self.optimizer_state == "per_task" else self.optimizers[0]
 
-    def _prepare_gradients(self, optimizer: Optimizer) -> None:
-        """No gradients; or zeros for every parameter that this optimizer has moved before."""
-        for p in self.objective.model.parameters():
-            p.grad = torch.zeros_like(p) if self.zero_grads == "zeros" and p in optimizer.state else None
+    def _prepare_gradients(self, group: Group) -> None:
+        """No gradients; or zeros for every parameter that had one before, as PyTorch 1 kept them."""
+        partition, tasks = self.objective.partition, self.objective.tasks
+        for k, task in enumerate(tasks):
+            for p in partition.task_specific[task]:
+                p.grad = torch.zeros_like(p) if self._reached[k] else None
+        for p in partition.shared:
+            p.grad = None
+        if self.zero_grads == "zeros" and self.optimizer_state == "shared":
+            for k in group:
+                self._reached[k] = True
 
     def _factors(self, group: Group, scales: Tensor | None, like: Tensor) -> list[Tensor | None]:
         factor = 1.0 if self.reduce == "sum" else 1.0 / len(group)
@@ -143,10 +162,12 @@ class SequentialStrategy(Strategy):
     def _maths_state(self) -> dict[str, Any]:
         return {
             "grouping": self.grouping.state_dict(),
+            "reached": self._reached,
             "weighting": dict(self.weighting.state_dict()) if self.weighting is not None else None,
         }
 
     def _load_maths_state(self, state: Mapping[str, Any]) -> None:
         self.grouping.load_state_dict(state["grouping"])
+        self._reached = list(state["reached"])
         if self.weighting is not None:
             self.weighting.load_state_dict(state["weighting"])

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, RequirementError
 from mtl.gradients import task_rows
 from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy
-from mtl.validation import check_choice, check_fraction, check_non_negative
+from mtl.validation import check_choice, check_fraction, check_positive
 
 
 class SimultaneousStrategy(Strategy):
@@ -31,11 +30,11 @@ class SimultaneousStrategy(Strategy):
         reduce: `sum` or `mean` of the task updates.
         scope: `all`: with `mean`, heads move by 1/m of their update too. `shared_only`: heads move as under the plain
             optimizer. The same for `sum`.
-        task_weights: Task name -> weight >= 0 of its update, outside the normalisation; None for 1. Weights of losses
+        task_weights: Task name -> weight > 0 of its update, outside the normalisation; None for 1. Weights of losses
             would cancel, so a loss weighting cannot be combined with this strategy.
         first_moment: `per_task`, or `after_normalization`: one momentum buffer on the summed update, for optimizers
             without a first moment (RMSprop, Adagrad).
-        momentum: In [0, 1), of `after_normalization`; with bias correction.
+        momentum: In [0, 1), of `after_normalization`; with bias correction, for shared parameters only.
         weight_decay: `none` refuses an optimizer with weight decay (inside each task's gradient it would enter m
             times); `decoupled` applies it once, as AdamW does.
 
@@ -60,8 +59,10 @@ class SimultaneousStrategy(Strategy):
         check_choice("first_moment", first_moment, ("per_task", "after_normalization"))
         check_choice("weight_decay", weight_decay, ("none", "decoupled"))
         check_fraction("momentum", momentum)
+        if momentum == 1:
+            raise ConfigError("Parameter `momentum` should be a number in [0, 1). Found `momentum = 1`.")
         for weight in (task_weights or {}).values():
-            check_non_negative("task_weights", weight)
+            check_positive("task_weights", weight)
         self.reduce = reduce
         self.scope = scope
         self.task_weights = task_weights
@@ -72,13 +73,13 @@ class SimultaneousStrategy(Strategy):
     def _build(self, make_optimizer: MakeOptimizer) -> None:
         _probe(make_optimizer)
         objective = self.objective
-        weights = self._weights()
+        self._task_weights = self._weights()
         self._shared: list[Tensor] = list(objective.shared_parameters())
         self._update = [torch.zeros_like(p).requires_grad_() for p in self._shared]
         self._heads = [objective.task_parameters(task) for task in objective.tasks]
         self._head_updates = [[torch.zeros_like(p).requires_grad_() for p in head] for head in self._heads]
         self.optimizers = []
-        for head, weight in zip(self._head_updates, weights, strict=True):
+        for head, weight in zip(self._head_updates, self._task_weights, strict=True):
             groups = [{"params": params} for params in (self._update, head) if params]
             optimizer = make_optimizer(groups)
             self.optimizers.append(optimizer)
@@ -130,10 +131,9 @@ class SimultaneousStrategy(Strategy):
         else:
             shared_update, shared_factor = self._update, factor
         head_factor = factor if self.scope == "all" else 1.0
-        if self._decay:
-            decay = 1 - self._decay * float(self.optimizers[0].param_groups[0]["lr"])
-            torch._foreach_mul_(list(self.objective.model.parameters()), decay)
         head_parameters: list[Tensor] = [p for head in self._heads for p in head]
+        if self._decay:
+            torch._foreach_mul_([*self._shared, *head_parameters], 1 - self._decay * self._learning_rate())
         head_updates: list[Tensor] = [u for head in self._head_updates for u in head]
         for parameters, updates, alpha in (
             (self._shared, shared_update, shared_factor),
@@ -146,6 +146,11 @@ class SimultaneousStrategy(Strategy):
         for update in everything:
             update.grad = None
 
+    def _learning_rate(self) -> float:
+        """The common learning rate, without a task's weight."""
+        k = max(range(len(self._task_weights)), key=self._task_weights.__getitem__)
+        return float(self.optimizers[k].param_groups[0]["lr"]) / self._task_weights[k]
+
     def _maths_state(self) -> dict[str, Any]:
         return {"momentum_buffers": self._momentum_buffers, "steps": self._steps}
 
@@ -155,20 +160,20 @@ class SimultaneousStrategy(Strategy):
         self._steps = state["steps"]
 
 
-def _probe(make_optimizer: MakeOptimizer) -> Optimizer:
+def _probe(make_optimizer: MakeOptimizer) -> None:
     """Check by a trial step that the optimizer's update depends on gradients alone."""
-    trial = Parameter(torch.tensor([0.0, 0.5]))
-    optimizer = make_optimizer([trial])
+    trials = [Parameter(torch.tensor(pair)) for pair in ([0.0, 0.0], [0.5, 0.5], [0.0, 0.5])]
+    before = torch.cat([trial.detach() for trial in trials])
+    optimizer = make_optimizer(trials)
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
-    before = trial.detach().clone()
-    trial.grad = torch.ones_like(trial)
+    for trial in trials:
+        trial.grad = torch.ones_like(trial)
     optimizer.step()
-    moved = trial.detach() - before
-    if not torch.isclose(moved[0], moved[1], rtol=1e-3, atol=1e-7):
+    moved = torch.cat([trial.detach() for trial in trials]) - before
+    if not torch.isclose(moved, moved[0], rtol=1e-3, atol=1e-7).all():
         raise RequirementError(
             f"SimultaneousStrategy (mao) sums the updates of one optimizer per task, which needs an optimizer whose "
-            f"update depends on gradients alone. {type(optimizer).__name__} moved two parameters with equal gradients "
+            f"update depends on gradients alone. {type(optimizer).__name__} moved parameters with equal gradients "
             f"by {moved.tolist()}. Use optimizer=adam, rmsprop, adagrad or sgd."
         )
-    return optimizer

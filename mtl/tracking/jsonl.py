@@ -18,7 +18,7 @@ class JsonlTracker(Tracker):
     def __init__(self, path: Path, resume_step: int | None = None) -> None:
         if resume_step is not None:
             _cut(path, resume_step)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("w" if resume_step is None else "a", encoding="utf-8")
 
     def log(self, event: Event) -> None:
         """Append a line."""

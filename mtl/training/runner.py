@@ -18,10 +18,10 @@ from mtl.seeding import derive_seed
 from mtl.tracking import JsonlTracker, Tracker, WandbTracker, last_checkpoint, make_progress
 from mtl.training.checkpoint import load_checkpoint
 from mtl.training.evaluator import evaluate
+from mtl.training.process import prepare_process
 from mtl.training.provenance import config_hash, git_state, setting_hash, versions
 from mtl.training.run_directory import RunDirectory
 from mtl.training.selection import check_selection, select, validation_score
-from mtl.training.settings import TrainerSettings
 from mtl.training.spec import RunSpec
 from mtl.training.trainer import Trainer, planned_steps
 
@@ -91,30 +91,6 @@ def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
         if split != "train":
             result["metrics"][split], result["losses"][split] = evaluate(objective.model, objective.specs, loader)
     return result
-
-
-def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
-    """Reset what an earlier run in this process may have left, and choose the device.
-
-    Raises:
-        ConfigError: the device does not exist here.
-    """
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(settings.deterministic)
-    if settings.num_threads is not None:
-        torch.set_num_threads(settings.num_threads)
-    torch.manual_seed(derive_seed(seed, "global"))
-    if settings.device.startswith("cuda"):
-        available = torch.cuda.device_count()
-        index = int(settings.device.partition(":")[2] or 0)
-        if index >= available:
-            raise ConfigError(
-                f"`trainer.device = {settings.device}` does not exist here; found {available} CUDA devices. "
-                "Use trainer.device=cpu or auto."
-            )
-    if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(settings.device)
 
 
 def _build_objective(spec: RunSpec, device: torch.device) -> MultiTaskObjective:

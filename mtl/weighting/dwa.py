@@ -24,7 +24,6 @@ class DWA(LossWeighting):
 
     sums: Tensor
     averages: Tensor
-    counts: Tensor
 
     def __init__(self, temperature: float = 2.0, window: str = "epoch", window_steps: int = 25) -> None:
         super().__init__()
@@ -40,28 +39,37 @@ class DWA(LossWeighting):
         m = len(tasks)
         self.register_buffer("sums", torch.zeros(m, dtype=torch.float64))
         self.register_buffer("averages", torch.zeros(2, m, dtype=torch.float64))  # of windows t-2, t-1
-        self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # steps in this window, windows seen
+        self.steps = 0  # in this window
+        self.windows = 0
 
     def weigh(self, losses: Tensor) -> Tensor:
         """Weights of the current window; the losses count for the next ones."""
-        if self.counts[1] < 2:
-            weights = torch.ones_like(self.sums)
+        if self.windows < 2:
+            weights = torch.ones_like(losses)
         else:
             older, newer = self.averages
-            weights = len(losses) * torch.softmax(newer / older / self.temperature, dim=0)
-        self.sums += losses.to(self.sums)
-        self.counts[0] += 1
-        if self.window == "steps" and self.counts[0] == self.window_steps:
+            weights = (len(losses) * torch.softmax(newer / older / self.temperature, dim=0)).to(losses)
+        self.sums += losses
+        self.steps += 1
+        if self.window == "steps" and self.steps == self.window_steps:
             self._close_window()
-        return weights.to(losses)
+        return weights
 
     def end_epoch(self) -> None:
         """Close the window, if windows are epochs."""
-        if self.window == "epoch" and self.counts[0] > 0:
+        if self.window == "epoch" and self.steps > 0:
             self._close_window()
 
     def _close_window(self) -> None:
-        self.averages = torch.stack([self.averages[1], self.sums / self.counts[0]])
+        self.averages = torch.stack([self.averages[1], self.sums / self.steps])
         self.sums = torch.zeros_like(self.sums)
-        self.counts[0] = 0
-        self.counts[1] += 1
+        self.steps = 0
+        self.windows += 1
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The counters."""
+        return {"steps": self.steps, "windows": self.windows}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Continue from `get_extra_state`."""
+        self.steps, self.windows = state["steps"], state["windows"]

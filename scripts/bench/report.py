@@ -85,8 +85,9 @@ def to_rich(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def to_markdown(outcomes: Sequence[Outcome], machine: Machine, rounds: int, command: Sequence[str]) -> str:
+def to_markdown(outcomes: Sequence[Outcome], machine: Machine, command: Sequence[str]) -> str:
     git = git_state()
+    rounds = {outcome.row.section: outcome.rounds for outcome in outcomes}
     commit = git["commit"] or "none (no commit yet)"
     facts = {
         "machine": f"{machine.cpu}, {machine.cores} cores, {platform.platform()}",
@@ -95,7 +96,7 @@ def to_markdown(outcomes: Sequence[Outcome], machine: Machine, rounds: int, comm
         "date": machine.date,
         "commit": f"{commit}{' with uncommitted changes' if git['dirty'] else ''}",
         "command": f"`python scripts/benchmark.py {shlex.join(command)}`".replace(" `", "`"),
-        "rounds": str(rounds),
+        "rounds": ", ".join(f"{name} {count}" for name, count in rounds.items()),
     }
     lines = ["# Performance", "", *(f"- {key}: {value}" for key, value in facts.items()), "", TEXT]
     lines += [_line(COLUMNS), _line([":--", *["--:"] * (len(COLUMNS) - 1)])]

@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row with its measurements. `met` is None for a row without a bar."""
+    """A row with its measurements, over `rounds` rounds. `met` is None for a row without a bar."""
 
     row: Row
     denominator: str
@@ -46,6 +46,7 @@ class Outcome:
     below: Spread
     ratio: Spread
     met: bool | None
+    rounds: int
 
 
 STEP_BAR, TORCHJD_BAR, LOADER_BAR = 1.10, 1.0, 10.0
@@ -105,10 +106,10 @@ def judge(row: Row, seconds: dict[str, list[float]]) -> Outcome:
         ratio = Spread.of([b / a for a, b in pairs])
         above, under = (_rates(seconds[name]) for name in (row.numerator, below))
         met = None if row.bar is None else ratio.median >= row.bar
-        return Outcome(row, below, above, under, ratio, met)
+        return Outcome(row, below, above, under, ratio, met, len(pairs))
     ratio = Spread.of([a / b for a, b in pairs])
     met = None if row.bar is None else ratio.median <= row.bar
-    return Outcome(row, below, Spread.of(seconds[row.numerator]), Spread.of(seconds[below]), ratio, met)
+    return Outcome(row, below, Spread.of(seconds[row.numerator]), Spread.of(seconds[below]), ratio, met, len(pairs))
 
 
 def _rates(seconds: Sequence[float]) -> Spread:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from rich.progress import track
 
+MIN_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -56,7 +58,9 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def measure(contenders: Mapping[str, Contender], rounds: int, warmup: int, label: str) -> dict[str, list[float]]:
+def measure(
+    contenders: Mapping[str, Contender], rounds: int, warmup: int, limit: float, label: str
+) -> dict[str, list[float]]:
     """Seconds per unit of work, one number per round, for every contender.
 
     Each round gives every contender one turn of `calls` calls in a row, in an order drawn anew (from a fixed seed), so
@@ -66,12 +70,16 @@ def measure(contenders: Mapping[str, Contender], rounds: int, warmup: int, label
         contenders: By name.
         rounds: Measured rounds, >= 1.
         warmup: Rounds before that, not recorded.
+        limit: Seconds after which no further round begins, once three are recorded: for a machine under load.
         label: For the progress display.
     """
     stream = random.Random(0)
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    began = time.perf_counter()
     for index in track(range(warmup + rounds), label, transient=True):
+        if index >= warmup + MIN_ROUNDS and time.perf_counter() - began > limit:
+            break
         stream.shuffle(names)
         with no_collection():
             turns = {name: _turn(contenders[name]) for name in names}

@@ -1,4 +1,4 @@
-"""Malformed configurations and data: one clear message, exit code 1, no traceback; the same in-process as by command."""
+"""Malformed configurations and data: one clear message, exit code 1, no traceback."""
 
 import gzip
 import re
@@ -34,11 +34,17 @@ CASES = {
     "learning rate that is no number": (["optimizer.lr=fast"], r"`optimizer.lr` should be a number.*'fast'"),
     "optimizer's own refusal": (["optimizer.betas=[2,0.9]"], r"refused by torch.optim.Adam.*beta"),
     "negative seed": (["seed=-1"], r"`seed` should be an integer >= 0. Found .*-1"),
-    "unknown choice": (["strategy=mgda", "strategy.aggregator.solver=x"], r"active_set, frank_wolfe.*Found `solver = 'x'`"),
+    "unknown choice": (
+        ["strategy=mgda", "strategy.aggregator.solver=x"],
+        r"active_set, frank_wolfe.*Found `solver = 'x'`",
+    ),
     "nested bad value": (["strategy=dwa", "strategy.weighting.temperature=0"], r"`temperature` should be a number > 0"),
     "selection on the test split": (["trainer.selection=best_test"], r"last, best_val, mean_last_10"),
     "unknown task": (["dataset.tasks=[up]"], r"left, right.*\['up'\]"),
-    "weights for other tasks": (["strategy=static", "strategy.weighting.weights=[1.0]"], r"one number for each of the 2"),
+    "weights for other tasks": (
+        ["strategy=static", "strategy.weighting.weights=[1.0]"],
+        r"one number for each of the 2",
+    ),
     "features needed": (
         ["strategy=mgda_ub", "backbone=lenet_cross_stitch"],
         r"needs a model that exposes its shared features.*strategy=mgda",
@@ -48,7 +54,10 @@ CASES = {
         [*QUICK, "dataset.batch_size=100", "dataset.drop_last=true"],
         r"leaves no batch of 64 samples",
     ),
-    "missing files": (["dataset=multimnist", "paths.data_dir=/nowhere"], r"train-images-idx3-ubyte.*dataset.download=true"),
+    "missing files": (
+        ["dataset=multimnist", "paths.data_dir=/nowhere"],
+        r"train-images-idx3-ubyte.*dataset.download=true",
+    ),
     "device that does not exist": (["trainer.device=cuda:99"], r"trainer.device = cuda:99.*trainer.device=cpu"),
     "malformed override": (["a=b=c'"], r"mismatched input"),
     "plateau scheduler": (
@@ -59,14 +68,19 @@ CASES = {
     "target that does not exist": (["backbone._target_=mtl.models.backbones.LeNot"], r"cannot be imported"),
     "unwritable output": (["paths.output_dir=/proc/nothing"], r"cannot be used.*paths.output_dir"),
     "resume of nothing": (["resume=/nowhere"], r"/nowhere is not a run directory to resume"),
-    "resume with other keys": (["resume=/nowhere", "seed=2"], r"takes everything from the run directory. Found also: seed=2"),
+    "resume with other keys": (
+        ["resume=/nowhere", "seed=2"],
+        r"takes everything from the run directory. Found also: seed=2",
+    ),
 }
 
 
 def fails(arguments, capsys, tmp_path) -> str:
-    extra = [] if any(a.startswith(("resume=", "paths.output_dir")) for a in arguments) else [
-        f"paths.output_dir={tmp_path / 'out'}"
-    ]
+    extra = (
+        []
+        if any(a.startswith(("resume=", "paths.output_dir")) for a in arguments)
+        else [f"paths.output_dir={tmp_path / 'out'}"]
+    )
     code = train_main([*arguments, *extra])
     captured = capsys.readouterr()
     assert code == 1
@@ -182,6 +196,8 @@ def test_the_command_itself(tmp_path):
     assert result.returncode == 1
     assert "`optimizer.lr` should be a number >= 0" in result.stderr
     assert "Traceback" not in result.stderr
-    full = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"HYDRA_FULL_ERROR": "1", "PATH": ""})
+    full = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={"HYDRA_FULL_ERROR": "1", "PATH": ""}
+    )
     assert full.returncode == 1
     assert "Traceback" in full.stderr

@@ -3,10 +3,11 @@
 Three solvers for one problem: `active_set` is exact and the default; `frank_wolfe` is the paper's (Sener and Koltun
 2018, Algorithm 2); `projected_gradient` is what their released code calls. Each returns the duality gap of its answer.
 
-What a float64 Gramian determines: an entry G_kj is known to about eps |g_k| |g_j|, whatever the scale of the rows. So
-with s = sum_k w_k |g_k|, the squared norm w^T G w is known to m eps s^2 and (G w)_k to m eps |g_k| s. Rows of norm 1e-6
-next to rows of 1e6 cost no accuracy; nearly dependent rows do, because then w^T G w is far below s^2. Differences
-within these bounds are taken for 0.
+What a Gramian determines: an entry G_kj is known to about eps |g_k| |g_j|, whatever the scale of the rows. So with
+s = sum_k w_k |g_k|, the squared norm w^T G w is known to m eps s^2 and (G w)_k to m eps |g_k| s. Rows of norm 1e-6 next
+to rows of 1e6 cost no accuracy; nearly dependent rows do, because then w^T G w is far below s^2. Differences within
+these bounds are taken for 0, with eps of float64, or of float32 where the Gramian is not positive semi-definite to
+float64 accuracy (products of float32 gradients).
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 EPS = 4 * torch.finfo(torch.float64).eps
+EPS32 = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Solution:
         iterations: Iterations used.
         gap: Relative duality gap (w^T G w - min_k (G w)_k) / w^T G w, 0 at the optimum; what rounding of the Gramian
             explains counts as 0. The squared norm exceeds the minimum by at most twice this fraction of itself.
-        converged: Whether the solver stopped by its own test, and not at its limit.
+        converged: Whether the solver met its own stopping test, and not its limit.
     """
 
     weights: Tensor
@@ -35,15 +37,15 @@ class Solution:
     converged: bool
 
 
-def duality_gap(gramian: Tensor, weights: Tensor) -> float:
+def duality_gap(gramian: Tensor, weights: Tensor, eps: float = EPS) -> float:
     """(w^T G w - min_k (G w)_k) / w^T G w beyond rounding, as `Solution.gap`."""
     norms = gramian.diagonal().clamp_min(0).sqrt()
     product = gramian @ weights
-    square = (weights @ product).item()
-    unit = len(gramian) * EPS * (weights @ norms).item()
-    if square <= unit * (weights @ norms).item():
+    square, length = (weights @ product).item(), (weights @ norms).item()
+    unit = len(gramian) * eps * length
+    if square <= unit * length:
         return 0.0
-    return max((square - product - unit * norms).max().item() / square, 0.0)
+    return max((square - product - unit * (length + norms)).max().item() / square, 0.0)
 
 
 def pair(aa: float, ab: float, bb: float) -> float:
@@ -67,79 +69,74 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
     Keeps a set of tasks whose affine hull has its min-norm point inside their simplex; adds the task that violates
     optimality most, drops tasks whose weight would turn negative. Works in the variables u_k = w_k |g_k| / c, where c
     is the smallest norm: minimise u^T C u over u >= 0, a^T u = 1, with the cosines C and a_k = c / |g_k|. This is the
-    same problem, free of the rows' scale. Zero rows share all the weight.
+    same problem, free of the rows' scale. The diagonal of C is raised by what the Gramian leaves open, so equal and
+    dependent rows need no special case. Zero rows share all the weight.
 
     Args:
         gramian: G (m, m), symmetric, positive semi-definite, finite.
         tol: Stop when the relative duality gap is below this.
-        max_iter: Limit of additions; when reached, `converged` is False.
+        max_iter: Limit of additions. `converged` says whether the answer's gap is within `tol`.
     """
-    m = len(gramian)
     norms = gramian.diagonal().clamp_min(0).sqrt()
     zero = norms == 0
     if zero.any():
         return Solution(zero.to(gramian.dtype) / zero.sum(), 0, 0.0, True)
-    cosines = gramian / norms / norms[:, None]
-    a = norms.min() / norms
-    u = torch.zeros(m, dtype=gramian.dtype)
+    cosines, a = gramian / norms / norms[:, None], norms.min() / norms
+    iterations = 0
+    for eps in (EPS, EPS32):
+        u, added = _wolfe(cosines, a, tol, max_iter - iterations, eps)
+        iterations += added
+        weights = u * a / (u @ a)
+        gap = duality_gap(gramian, weights, eps)
+        if gap <= tol or iterations >= max_iter:
+            break
+    return Solution(weights, iterations, gap, gap <= tol)
+
+
+def _wolfe(cosines: Tensor, a: Tensor, tol: float, max_iter: int, eps: float) -> tuple[Tensor, int]:
+    """Minimise u^T C u over u >= 0, a^T u = 1 for C known to `eps`; return u and the number of additions."""
+    m = len(a)
+    cosines = cosines + m * eps / 4 * torch.eye(m, dtype=a.dtype)
+    u = torch.zeros_like(a)
     u[int(a.argmax())] = 1.0
-    best, best_square = u, float("inf")
-    iterations, converged = 0, False
+    best, lowest, least, iterations = u, float("inf"), float("inf"), 0
     while True:
         product = cosines @ u
         square, total = (u @ product).item(), u.sum().item()
-        if square >= best_square:  # rounding: no further descent is possible
-            break
-        best, best_square = u, square
-        below = (1 - tol) * square * a - product  # ((1 - tol) w^T G w - (G w)_k) / |g_k|
+        unit = m * eps / 2 * total
+        below = ((1 - tol) * square - unit * total) * a - product - unit  # as in `duality_gap`, over |g_k|
         worst = int(below.argmax())
-        unit = m * EPS * total
-        converged = square <= unit * total or below[worst].item() <= unit
-        if converged or u[worst] > 0 or iterations == max_iter:
+        violation = below[worst].item()
+        if square >= lowest and (square > lowest + unit * total or violation >= least):
+            break  # rounding: neither the norm nor, at the same norm, the violation falls any further
+        best, lowest, least = u, min(square, lowest), violation
+        if square <= unit * total or violation <= 0 or iterations == max_iter:
             break
         iterations += 1
-        u = u.clone()
-        u[worst] = torch.finfo(u.dtype).tiny  # enters with no weight yet
-        u = _descend(cosines, a, u)
-    weights = best * a
-    weights = weights / weights.sum()
-    return Solution(weights, iterations, duality_gap(gramian, weights), converged)
+        u = _descend(cosines, a, u, worst)
+    return best, iterations
 
 
-def _descend(cosines: Tensor, a: Tensor, u: Tensor) -> Tensor:
-    """Move to the min-norm point of the hull of the tasks with u > 0, dropping tasks until it is inside."""
+def _descend(cosines: Tensor, a: Tensor, u: Tensor, new: int) -> Tensor:
+    """Move to the min-norm point of the hull of `new` and the tasks with u > 0, dropping tasks until it is inside."""
+    keep = u > 0
+    keep[new] = True
+    active = keep.nonzero().flatten()
+    here = u[active]
     while True:
-        active = torch.nonzero(u).flatten()
-        here = u[active]
-        affine = _affine_minimum(cosines[active[:, None], active], a[active])
-        falling = affine <= 0
-        if not falling.any():
-            moved = affine
-        else:
-            steps = torch.where(falling, here / (here - affine), torch.inf)
-            first = steps.argmin()
-            moved = (here + steps[first] * (affine - here)).clamp_min(0)
-            moved[first] = 0.0
-        u = torch.zeros_like(u)
-        u[active] = moved / (a[active] @ moved)
-        if not falling.any() or len(active) == 2:
+        own = a[active]
+        affine, _ = torch.linalg.solve_ex(cosines[active[:, None], active], own)
+        affine = affine / (own @ affine)
+        if not torch.isfinite(affine.sum()):  # not positive semi-definite: no descent, the caller stops
             return u
-
-
-def _affine_minimum(cosines: Tensor, a: Tensor) -> Tensor:
-    """Argmin v^T C v with a^T v = 1, any sign: C v = c a. Least squares where the system is singular."""
-    k = len(a)
-    size = a.max()
-    system = torch.zeros((k + 1, k + 1), dtype=a.dtype)
-    system[:k, :k] = cosines
-    system[:k, k] = system[k, :k] = a / size
-    right = torch.zeros(k + 1, dtype=a.dtype)
-    right[k] = 1.0
-    solution: Tensor
-    solution, info = torch.linalg.solve_ex(system, right)
-    if info != 0 or not (system @ solution - right).abs().max() < 1e-9 * max(1.0, solution.abs().max().item()):
-        solution = torch.linalg.lstsq(system, right, driver="gelsd").solution
-    return solution[:k] / size
+        if affine.min() > 0 or len(active) == 1:
+            return torch.zeros_like(u).index_copy_(0, active, affine)
+        steps = torch.where(affine <= 0, here / (here - affine), torch.inf)
+        first = steps.argmin()
+        here = (here + steps[first] * (affine - here)).clamp_min(0)
+        here[first] = 0.0
+        keep = here > 0
+        active, here = active[keep], here[keep]
 
 
 def frank_wolfe(gramian: Tensor, tol: float = 1e-12, max_iter: int = 250, init: str = "uniform") -> Solution:
@@ -181,6 +178,7 @@ def projected_gradient(
         endpoint_clip: Line-search results 0 and 1 become this and one minus this; 0.001 in the released code.
     """
     m = len(gramian)
+    gramian = gramian / gramian.diagonal().max().clamp_min(torch.finfo(gramian.dtype).tiny)  # for `_next_point`'s 1e-7
     weights = best_pair(gramian, endpoint_clip) if init == "best_pair" else torch.full((m,), 1 / m).to(gramian)
     if m <= 2:
         return Solution(weights, 0, duality_gap(gramian, weights), True)
@@ -226,6 +224,7 @@ def _next_point(weights: Tensor, direction: Tensor) -> Tensor:
 
 def project_to_simplex(point: Tensor) -> Tensor:
     """Euclidean projection onto {w >= 0, sum w = 1}."""
+    point = point - point.max()
     ordered = point.sort(descending=True).values
     excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype)
     last = int((ordered > excess).nonzero().max())

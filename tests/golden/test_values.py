@@ -1,0 +1,205 @@
+"""Golden values: one fixed Jacobian, the weights of every method on it, and where each number comes from.
+
+J_base rows: g1 = (1, 0, 2, 0), g2 = (0, 3, -1, 0), g3 = (-2, 1, 0, 1).
+G = J J^T: g1.g1 = 5, g2.g2 = 1 + 9 = 10, g3.g3 = 4 + 1 + 1 = 6, g1.g2 = -2, g1.g3 = -2, g2.g3 = 3.
+"""
+
+import math
+
+import pytest
+import torch
+
+from mtl.aggregation import MGDA, Constant, GradNorm, PCGrad
+from mtl.aggregation.pcgrad import project
+from mtl.weighting import DWA, RLW, Static, Uncertainty, Uniform
+
+J_BASE = torch.tensor([[1.0, 0.0, 2.0, 0.0], [0.0, 3.0, -1.0, 0.0], [-2.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
+GRAMIAN = torch.tensor([[5.0, -2.0, -2.0], [-2.0, 10.0, 3.0], [-2.0, 3.0, 6.0]], dtype=torch.float64)
+LOSSES = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)
+
+
+def test_gramian_by_hand():
+    assert torch.equal(J_BASE @ J_BASE.T, GRAMIAN)
+
+
+def setup(aggregator, seed=0):
+    aggregator.setup(3, torch.Generator().manual_seed(seed))
+    return aggregator
+
+
+AGGREGATORS = {
+    # trivial
+    "constant": (Constant(), [1.0, 1.0, 1.0]),
+    # Closed form, all weights positive: w ~ G^-1 1. Cofactors of G by hand:
+    #   row 1: 10*6 - 3*3 = 51;  -(-2*6 - 3*(-2)) = 6;  -2*3 - 10*(-2) = 14     sum 71
+    #   row 2: 6;  5*6 - 4 = 26;  -(5*3 - (-2)(-2)) = -11                       sum 21
+    #   row 3: 14; -11; 5*10 - 4 = 46                                          sum 49
+    # w = (71, 21, 49) / 141; squared norm det / 141 = (5*51 - 2*6 - 2*14) / 141 = 215 / 141.
+    "mgda": (MGDA(), [71 / 141, 21 / 141, 49 / 141]),
+    "mgda_projected_gradient": (
+        MGDA(solver="projected_gradient", tol=1e-13, max_iter=5000),
+        [71 / 141, 21 / 141, 49 / 141],
+    ),
+    "mgda_frank_wolfe": (MGDA(solver="frank_wolfe", tol=1e-13, max_iter=50_000), [71 / 141, 21 / 141, 49 / 141]),
+    # loss: rows divided by n = (2, 0.5, 1): alpha ~ n_k (G^-1 n)_k.
+    #   cofactors times n: (51*2 + 6*.5 + 14, 6*2 + 26*.5 - 11, 14*2 - 11*.5 + 46) = (119, 14, 68.5)
+    #   times n: (238, 7, 68.5), sum 313.5
+    "mgda_loss": (MGDA(normalization="loss"), [238 / 313.5, 7 / 313.5, 68.5 / 313.5]),
+    # applied to the normalised gradients: the same alpha / n
+    "mgda_loss_normalized": (
+        MGDA(normalization="loss", apply_to="normalized"),
+        [119 / 313.5, 14 / 313.5, 68.5 / 313.5],
+    ),
+    # l2: n = (sqrt 5, sqrt 10, sqrt 6), the same formula evaluated in the test below
+    # GradNorm: the first step uses weights 1
+    "gradnorm": (GradNorm(), [1.0, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_aggregators(name):
+    aggregator, expected = AGGREGATORS[name]
+    found = setup(aggregator)(GRAMIAN, LOSSES)
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("normalization", "with_losses"), [("l2", False), ("loss+", True)])
+def test_mgda_by_norms(normalization, with_losses):
+    """alpha ~ n_k (cofactors n)_k with n = norms, or losses times norms; positive, so the closed form holds."""
+    n = [math.sqrt(5), math.sqrt(10), math.sqrt(6)]
+    if with_losses:
+        n = [n[0] * 2.0, n[1] * 0.5, n[2] * 1.0]
+    cofactors = [[51, 6, 14], [6, 26, -11], [14, -11, 46]]
+    raw = [n[k] * sum(c * x for c, x in zip(cofactors[k], n, strict=True)) for k in range(3)]
+    assert min(raw) > 0
+    found = MGDA(normalization=normalization)(GRAMIAN, LOSSES)
+    assert found.tolist() == pytest.approx([value / sum(raw) for value in raw], abs=1e-6)
+
+
+def test_mgda_squared_norm():
+    """QP optimum by hand: det G / sum of cofactors = 215 / 141."""
+    weights = MGDA()(GRAMIAN, LOSSES)
+    assert (weights @ GRAMIAN @ weights).item() == pytest.approx(215 / 141, abs=1e-6)
+
+
+def test_mgda_on_the_boundary():
+    """g3 replaced by 2 g1 + g2: no better than the best of g1, g2. Two-task form: (10 + 2) / (5 + 10 + 4) = 12 / 19."""
+    jacobian = J_BASE.clone()
+    jacobian[2] = 2 * J_BASE[0] + J_BASE[1]
+    weights = MGDA()(jacobian @ jacobian.T, LOSSES)
+    assert weights.tolist() == pytest.approx([12 / 19, 7 / 19, 0.0], abs=1e-6)
+
+
+def test_pcgrad_by_hand():
+    """Orders 1: (2, 3); 2: (1, 3); 3: (1, 2).
+
+    Task 1 meets g2: -2 < 0, c = (1, 1/5, 0); inner with g3 = -2 + 3/5 = -7/5 < 0: c3 = 7/30.
+    Task 2 meets g1: -2 < 0, c = (2/5, 1, 0); inner with g3 = -4/5 + 3 > 0.
+    Task 3 meets g1: -2 < 0, c = (2/5, 0, 1); inner with g2 = -4/5 + 3 > 0.
+    Sums: 1 + 2/5 + 2/5, 1/5 + 1, 7/30 + 1.
+    """
+    weights, conflicts = project(GRAMIAN, torch.tensor([[0, 1, 2], [1, 0, 2], [2, 0, 1]]))
+    assert weights.tolist() == pytest.approx([1.8, 1.2, 37 / 30], abs=1e-6)
+    assert conflicts == 4
+
+
+def test_pcgrad_by_hand_in_the_other_order():
+    """Task 1 meets g3 first: -2 < 0, c = (1, 0, 1/3); inner with g2 = -2 + 1 = -1 < 0: c2 = 1/10. Others as before."""
+    weights, _ = project(GRAMIAN, torch.tensor([[0, 2, 1], [1, 0, 2], [2, 0, 1]]))
+    assert weights.tolist() == pytest.approx([1.8, 1.1, 4 / 3], abs=1e-6)
+
+
+def test_pcgrad_draws_one_of_the_two():
+    """Tasks 2 and 3 meet g1 first or last: task 2: inner with g3 = 3 > 0 in either order, likewise task 3."""
+    seen = {tuple(round(w, 6) for w in setup(PCGrad(), seed)(GRAMIAN, LOSSES).tolist()) for seed in range(20)}
+    assert seen == {(1.8, 1.2, 1.233333), (1.8, 1.1, 1.333333)}
+
+
+def test_gradnorm_second_step():
+    """SGD, lr 0.1, equal rates: norms (sqrt 5, sqrt 10, sqrt 6), mean 2.6159; signs (-, +, -); renormalised to 3."""
+    aggregator = setup(GradNorm(rule="sgd", lr=0.1))
+    aggregator(GRAMIAN, LOSSES)
+    moved = [1 + 0.1 * math.sqrt(5), 1 - 0.1 * math.sqrt(10), 1 + 0.1 * math.sqrt(6)]
+    expected = [3 * value / sum(moved) for value in moved]
+    assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradnorm_second_step_with_rates():
+    """Losses (2, .5, 1) -> (1, .5, .5): L~ = (.5, 1, .5), mean 2/3, r = (.75, 1.5, .75), alpha 1.
+
+    The first step moved w as above; G_k = w_k |g_k|; targets mean(G) r_k. Computed below in plain floats.
+    """
+    aggregator = setup(GradNorm(rule="sgd", lr=0.1, alpha=1.0))
+    aggregator(GRAMIAN, LOSSES)
+    aggregator(GRAMIAN, torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64))
+    norms = [math.sqrt(5), math.sqrt(10), math.sqrt(6)]
+    w = [1 + 0.1 * norms[0], 1 - 0.1 * norms[1], 1 + 0.1 * norms[2]]
+    w = [3 * value / sum(w) for value in w]
+    lengths = [a * b for a, b in zip(w, norms, strict=True)]
+    mean = sum(lengths) / 3
+    signs = [1 if length > mean * rate else -1 for length, rate in zip(lengths, (0.75, 1.5, 0.75), strict=True)]
+    assert signs == [1, -1, 1]
+    w = [value - 0.1 * sign * norm for value, sign, norm in zip(w, signs, norms, strict=True)]
+    expected = [3 * value / sum(w) for value in w]
+    assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def weigh(weighting, losses=LOSSES):
+    return weighting.weigh(losses).tolist()
+
+
+def ready(weighting):
+    weighting.setup(
+        ("a", "b", "c"), ("regression", "classification", "classification"), torch.Generator().manual_seed(0)
+    )
+    return weighting.double() if not isinstance(weighting, Static) else weighting
+
+
+WEIGHTINGS = {
+    # trivial
+    "uniform": (Uniform(), [1.0, 1.0, 1.0]),
+    "uniform_mean": (Uniform("mean"), [1 / 3, 1 / 3, 1 / 3]),
+    "static_list": (Static([0.5, 0.25, 2.0]), [0.5, 0.25, 2.0]),
+    "static_mapping": (Static({"c": 2.0, "a": 0.5, "b": 0.25}), [0.5, 0.25, 2.0]),
+    # closed form a_k exp(-s)
+    "uncertainty": (Uncertainty(), [0.5, 1.0, 1.0]),
+    "uncertainty_half": (Uncertainty(form="half"), [0.5, 0.5, 0.5]),
+    "uncertainty_ln2": (Uncertainty(initial_log_variance=math.log(2)), [0.25, 0.5, 0.5]),
+    # 1 in the first window
+    "dwa": (DWA(), [1.0, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_weightings(name):
+    weighting, expected = WEIGHTINGS[name]
+    assert weigh(ready(weighting)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_uncertainty_gradient():
+    """1/2 - a_k exp(-s) L_k at s = 0: (0.5 - 1, 0.5 - 0.5, 0.5 - 1)."""
+    weighting = ready(Uncertainty())
+    weighting.weigh(LOSSES)
+    assert weighting.log_variance.grad.tolist() == pytest.approx([-0.5, 0.0, -0.5], abs=1e-6)
+
+
+def test_dwa_third_window():
+    """Means (2, .5, 1) then (1, .5, .25): r / T = (.25, .5, .125); exp = 1.2840254, 1.6487213,
+    1.1331485; sum 4.0658952."""
+    weighting = ready(DWA())
+    for losses in (LOSSES, torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)):
+        weighting.weigh(losses)
+        weighting.end_epoch()
+    assert weigh(weighting) == pytest.approx([0.9474116, 1.2165006, 0.8360878], abs=1e-6)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "dirichlet"])
+def test_rlw_from_its_draws(distribution):
+    """The definition on the same draws, in plain floats: softmax of normals; normalised exponentials."""
+    found = weigh(ready(RLW(distribution)))
+    generator = torch.Generator().manual_seed(0)
+    if distribution == "normal":
+        parts = [math.exp(x) for x in torch.randn(3, generator=generator, dtype=torch.float64).tolist()]
+    else:
+        parts = [-math.log(1 - x) for x in torch.rand(3, generator=generator, dtype=torch.float64).tolist()]
+    assert found == pytest.approx([3 * part / sum(parts) for part in parts], abs=1e-6)

@@ -1,0 +1,141 @@
+"""The record, its mirror and the display."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtl.config import run_overrides
+from mtl.tracking import JsonlTracker, read_events
+from mtl.tracking.base import finite
+from tests.problems import REPOSITORY
+
+QUICK = [
+    "dataset.train_size=64",
+    "dataset.val_size=16",
+    "dataset.test_size=16",
+    "dataset.batch_size=32",
+    "trainer.max_epochs=2",
+    "tracking.log_every_steps=1",
+]
+
+
+def test_the_record_of_a_run(tmp_path):
+    summary = run_overrides([*QUICK, "strategy=mgda", "tracking.progress=none"], tmp_path)
+    events = read_events(tmp_path / "metrics.jsonl")
+    assert [event["event"] for event in events] == [
+        *("start", "checkpoint", "step", "step", "evaluation", "checkpoint"),
+        *("step", "step", "evaluation", "checkpoint", "end"),
+    ]
+    step = events[2]
+    assert set(step["losses"]) == set(step["weights"]) == set(step["gradient_norms"]) == {"left", "right"}
+    assert sum(step["weights"].values()) == pytest.approx(1)
+    assert step["diagnostics"]["duality_gap"] < 1e-9
+    assert events[-3]["metrics"] == summary["metrics"]
+    assert summary["cost"]["samples"] == 128
+    assert summary["steps"] == 4
+    assert json.loads((tmp_path / "summary.json").read_text())["metrics"] == summary["metrics"]
+
+
+def test_groups_are_recorded_by_name(tmp_path):
+    run_overrides([*QUICK, "strategy=igd", "tracking.progress=none"], tmp_path)
+    assert read_events(tmp_path / "metrics.jsonl")[2]["groups"] == [["left"], ["right"]]
+
+
+def test_a_record_continues_at_its_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonlTracker(path)
+    for step in range(6):
+        tracker.log({"event": "step", "step": step})
+        if step in (2, 4):
+            tracker.log({"event": "checkpoint", "step": step})
+    tracker.close()
+    with path.open("a") as file:
+        file.write('{"event": "step", "st')  # a crash in the middle of a line
+    tracker = JsonlTracker(path, resume_step=2)
+    tracker.log({"event": "step", "step": 3})
+    tracker.close()
+    assert [(e["event"], e["step"]) for e in read_events(path)] == [
+        *(("step", step) for step in range(3)),
+        ("checkpoint", 2),
+        ("step", 3),
+    ]
+
+
+def test_json_has_no_nan():
+    assert finite({"a": float("nan"), "b": [1.0, float("inf")]}) == {"a": None, "b": [1.0, None]}
+
+
+def test_lines_have_no_control_characters(tmp_path, capsys):
+    run_overrides([*QUICK, "tracking.progress=auto"], tmp_path)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "epoch 2/2" in out
+    assert "shared: 21,330 parameters" in out
+
+
+def test_the_bar_shows_and_ends(tmp_path, capsys):
+    run_overrides([*QUICK, "tracking.progress=bar"], tmp_path)
+    assert "completed; results in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_wandb_gets_one_run_a_job_also_after_an_exception(tmp_path):
+    """Three jobs in one process, the second diverges at once: three W&B runs, each with its own configuration."""
+    arguments = [
+        "-m",
+        *QUICK,
+        "optimizer=sgd",
+        "strategy=uniform,igd",
+        "optimizer.lr=0.01,1e12",
+        "tracking=wandb",
+        "tracking.mode=offline",
+        "tracking.progress=none",
+        f"paths.output_dir={tmp_path}",
+    ]
+    environment = {**os.environ, "WANDB_API_KEY": "", "HYDRA_FULL_ERROR": "0"}
+    command = [sys.executable, str(REPOSITORY / "scripts/train.py"), *arguments]
+    subprocess.run(command, check=True, timeout=250, capture_output=True, env=environment)
+    runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
+    assert len(runs) == 4
+    ids = set()
+    for run in runs:
+        [record] = (run / "wandb").glob("offline-run-*/*.wandb")
+        run_id = (run / "wandb_id").read_text().strip()
+        ids.add(run_id)
+        assert record.name == f"run-{run_id}.wandb"
+        content = record.read_bytes()
+        others = {(other / "wandb_id").read_text().strip() for other in runs if other != run}
+        assert run_id.encode() in content
+        assert not any(other.encode() in content for other in others)
+        status = json.loads((run / "summary.json").read_text())["status"]
+        assert status.encode() in content
+    assert len(ids) == 4
+    assert {json.loads((run / "summary.json").read_text())["status"] for run in runs} == {"completed", "diverged"}
+
+
+def test_every_tracker_is_closed_when_training_fails(tmp_path, monkeypatch):
+    closed = []
+    close = JsonlTracker.close
+
+    def closing(self):
+        closed.append(Path(self._file.name).name)
+        close(self)
+
+    monkeypatch.setattr(JsonlTracker, "close", closing)
+    from mtl.training.trainer import Trainer
+
+    def fail(self):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(Trainer, "fit", fail)
+    with pytest.raises(RuntimeError, match="planted"):
+        run_overrides([*QUICK, "tracking.progress=none"], tmp_path)
+    assert closed == ["metrics.jsonl"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "planted" in summary["message"]

@@ -1,0 +1,136 @@
+"""Agreement with torchjd 0.18, an independent implementation, and where it cannot be expected.
+
+| ours                   | theirs                  | compared             | difference, and why                      |
+|------------------------|-------------------------|----------------------|------------------------------------------|
+| MGDA, active_set       | MGDAWeighting           | m = 2: weights;      | Frank-Wolfe, ends at gamma < 1e-3 or 100 |
+|                        |                         | m <= 8: the norm     | steps: never shorter, often longer       |
+| MGDA, frank_wolfe      | MGDAWeighting           | weights, n steps     | the stopping test (ours: duality gap)    |
+| PCGrad                 | PCGradWeighting         | weights, same seed   | drawn from the global generator          |
+| Uncertainty, form half | scalarization.UW        | value, weights, grad | no counterpart of form kendall (paper)   |
+| DWA, window epoch      | scalarization.DWA       | weights, six epochs  | history outside `state_dict()`           |
+| RLW, normal, total one | scalarization.Random,   | weights, same seed   | drawn from the global generator; our     |
+|                        | RandomWeighting         |                      | default sums to m, as `uniform` does     |
+| Constant, Uniform      | SumWeighting, Sum, Mean | weights              | none                                     |
+| GradNorm, Static       | none                    | -                    | by hand in their own tests               |
+"""
+
+import pytest
+import torch
+
+from mtl.aggregation import MGDA, Constant, PCGrad
+from mtl.aggregation.solvers import frank_wolfe
+from mtl.weighting import DWA, RLW, Uncertainty, Uniform
+
+aggregation = pytest.importorskip("torchjd.aggregation")
+scalarization = pytest.importorskip("torchjd.scalarization")
+
+
+def jacobians(m, n=12, count=10, shift=0.3):
+    generator = torch.Generator().manual_seed(m)
+    return [torch.randn(m, n, dtype=torch.float64, generator=generator) + shift for _ in range(count)]
+
+
+def test_mgda_of_two_tasks():
+    for jacobian in jacobians(2, n=3, count=50, shift=0.0):
+        gramian = jacobian @ jacobian.T
+        found = MGDA()(gramian, torch.ones(2, dtype=torch.float64))
+        torch.testing.assert_close(found, aggregation.MGDAWeighting()(gramian), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", range(3, 9))
+def test_mgda_is_never_longer_than_theirs(m):
+    for jacobian in jacobians(m):
+        gramian = jacobian @ jacobian.T
+        mine, theirs = MGDA()(gramian, torch.ones(m, dtype=torch.float64)), aggregation.MGDAWeighting()(gramian)
+        lengths = [(w @ gramian @ w).sqrt().item() for w in (mine, theirs)]
+        assert lengths[0] <= lengths[1] * (1 + 1e-12)
+        assert lengths[0] == pytest.approx(lengths[1], rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+def test_frank_wolfe_is_the_same_iteration(steps):
+    for jacobian in jacobians(5):
+        gramian = jacobian @ jacobian.T
+        theirs = aggregation.MGDAWeighting(epsilon=1e-15, max_iters=steps)(gramian)
+        mine = frank_wolfe(gramian, tol=1e-15, max_iter=steps).weights
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [2, 3, 6, 12])
+def test_pcgrad_with_the_same_orders(m):
+    conflicts = 0.0
+    for seed, jacobian in enumerate(jacobians(m, shift=0.0)):
+        if seed % 3 == 0:
+            jacobian[0] = -2 * jacobian[1]
+        if seed % 3 == 1:
+            jacobian[0] = 0
+        gramian = jacobian @ jacobian.T
+        torch.manual_seed(seed)
+        theirs = aggregation.PCGradWeighting()(gramian)
+        mine = PCGrad()
+        mine.setup(m, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(mine(gramian, torch.ones(m)), theirs, rtol=1e-9, atol=1e-9)
+        conflicts += mine.diagnostics["conflicts"]
+    assert conflicts > 0
+
+
+def test_uncertainty_value_weights_and_gradient():
+    generator = torch.Generator().manual_seed(0)
+    mine, theirs = Uncertainty(form="half"), scalarization.UW(4).double()
+    mine.setup(tuple("abcd"), ("classification", "regression") * 2, torch.Generator())
+    mine.double()
+    for _ in range(5):
+        s = torch.randn(4, dtype=torch.float64, generator=generator)
+        losses = torch.rand(4, dtype=torch.float64, generator=generator)
+        with torch.no_grad():
+            mine.log_variance.copy_(s)
+            theirs.log_var.copy_(s)
+        torch.testing.assert_close(mine(losses), theirs(losses))
+        leaf = losses.clone().requires_grad_()
+        weights, gradient = torch.autograd.grad(theirs(leaf), [leaf, theirs.log_var])
+        torch.testing.assert_close(mine.weigh(losses), weights)
+        torch.testing.assert_close(mine.log_variance.grad, gradient)
+
+
+@pytest.mark.parametrize("temperature", [2.0, 0.5, 10.0])
+def test_dwa_over_epochs(temperature):
+    generator = torch.Generator().manual_seed(0)
+    mine, theirs = DWA(temperature), scalarization.DWA(temperature)
+    mine.setup(tuple("abc"), ("regression",) * 3, torch.Generator())
+    spread = 0.0
+    for epoch in range(6):
+        for _ in range(1 + epoch % 3):
+            losses = torch.rand(3, dtype=torch.float64, generator=generator) + 0.1
+            leaf = losses.clone().requires_grad_()
+            (expected,) = torch.autograd.grad(theirs(leaf), leaf)
+            weights = mine.weigh(losses)
+            torch.testing.assert_close(weights, expected, rtol=1e-12, atol=1e-12)
+            spread = max(spread, (weights - 1).abs().max().item())
+        mine.end_epoch()
+        theirs.step()
+    assert spread > 0.01
+
+
+def test_random_weights_from_the_same_draws():
+    mine = RLW(total="one")
+    mine.setup(tuple("abcde"), ("regression",) * 5, torch.Generator().manual_seed(3))
+    losses = torch.rand(5, dtype=torch.float64)
+    for kind in ("scalarization", "aggregation"):
+        torch.manual_seed(3)
+        mine.generator.manual_seed(3)
+        for _ in range(4):
+            if kind == "scalarization":
+                leaf = losses.clone().requires_grad_()
+                (expected,) = torch.autograd.grad(scalarization.Random()(leaf), leaf)
+            else:
+                expected = aggregation.RandomWeighting()(torch.zeros(5, 2, dtype=torch.float64))
+            torch.testing.assert_close(mine.weigh(losses), expected)
+
+
+def test_sum_and_mean():
+    gramian, losses = torch.eye(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    torch.testing.assert_close(Constant()(gramian, losses), aggregation.SumWeighting()(gramian))
+    for reduce, theirs in (("sum", scalarization.Sum()), ("mean", scalarization.Mean())):
+        leaf = losses.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(theirs(leaf), leaf)
+        torch.testing.assert_close(Uniform(reduce).weigh(losses), expected)
