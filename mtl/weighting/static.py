@@ -55,7 +55,7 @@ class Static(LossWeighting):
                 )
         else:
             values = [float(self.weights)] * len(tasks)
-        self.vector = torch.tensor(values)
+        self.vector = torch.tensor(values, dtype=torch.float64)
 
     def weigh(self, losses: Tensor) -> Tensor:
         """The given weights."""

@@ -10,6 +10,7 @@ these bounds are taken for 0, with eps of float64, or of float32 where the Grami
 float64 accuracy (products of float32 gradients).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,8 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
         tol: Stop when the relative duality gap is below this.
         max_iter: Limit of additions. `converged` says whether the answer's gap is within `tol`.
     """
+    if len(gramian) == 2:
+        return _two_tasks(gramian)
     norms = gramian.diagonal().clamp_min(0).sqrt()
     zero = norms == 0
     if zero.any():
@@ -91,6 +94,20 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
         if gap <= tol or iterations >= max_iter:
             break
     return Solution(weights, iterations, gap, gap <= tol)
+
+
+def _two_tasks(gramian: Tensor) -> Solution:
+    """The closed form, in Python numbers: for two tasks the overhead of tensors is all there is to save."""
+    (aa, ab), (_, bb) = gramian.tolist()
+    first = pair(aa, ab, bb) if aa > 0 or bb > 0 else 0.5
+    second = pair(bb, ab, aa) if 0 < first < 1 else 1 - first  # not 1 - first: it may be far below 1e-16
+    products = (first * aa + second * ab, first * ab + second * bb)
+    square = first * products[0] + second * products[1]
+    length = first * math.sqrt(max(aa, 0.0)) + second * math.sqrt(max(bb, 0.0))
+    unit = 2 * EPS * length
+    excess = square - min(products) - unit * (length + math.sqrt(max(aa, bb, 0.0)))
+    gap = max(excess / square, 0.0) if square > unit * length else 0.0
+    return Solution(torch.tensor([first, second], dtype=gramian.dtype), 0, gap, True)
 
 
 def _wolfe(cosines: Tensor, a: Tensor, tol: float, max_iter: int, eps: float) -> tuple[Tensor, int]:
