@@ -99,7 +99,9 @@ def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Sol
 def _two_tasks(gramian: Tensor) -> Solution:
     """The closed form, in Python numbers: for two tasks the overhead of tensors is all there is to save."""
     (aa, ab), (_, bb) = gramian.tolist()
-    first = pair(aa, ab, bb) if aa > 0 or bb > 0 else 0.5
+    if aa <= 0 and bb <= 0:
+        return Solution(torch.full((2,), 0.5, dtype=gramian.dtype), 0, 0.0, True)
+    first = pair(aa, ab, bb)
     second = pair(bb, ab, aa) if 0 < first < 1 else 1 - first  # not 1 - first: it may be far below 1e-16
     products = (first * aa + second * ab, first * ab + second * bb)
     square = first * products[0] + second * products[1]
