@@ -1,5 +1,8 @@
 """The process that a run trains in: device and determinism."""
 
+import random
+
+import numpy as np
 import torch
 import torch.utils.deterministic
 
@@ -20,6 +23,8 @@ def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     torch.manual_seed(derive_seed(seed, "global"))
+    random.seed(derive_seed(seed, "python"))
+    np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - the global one, for components that draw from it
     return choose_device(settings.device)
 
 

@@ -120,7 +120,7 @@ def test_killed_at_random_moments(tmp_path):
 
     def launch(arguments):
         command = [sys.executable, script, *arguments]
-        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
     straight = tmp_path / "straight"
     process = launch([*overrides, f"hydra.run.dir={straight}"])
@@ -129,7 +129,7 @@ def test_killed_at_random_moments(tmp_path):
         if first_checkpoint is None and (straight / "checkpoints/last.pt").exists():
             first_checkpoint = time.monotonic() - started
         time.sleep(0.01)
-    assert process.returncode == 0, process.stderr.read().decode()
+    assert process.returncode == 0
     whole = time.monotonic() - started
     draw = random.Random(7)
     killed = 0
