@@ -1,5 +1,6 @@
 """The process that a run trains in: device and determinism."""
 
+import os
 import random
 
 import numpy as np
@@ -18,6 +19,7 @@ def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
         ConfigError: the device does not exist here.
     """
     torch.set_default_dtype(torch.float32)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(settings.deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # writes every tensor twice
     if settings.num_threads is not None:
