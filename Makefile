@@ -30,7 +30,7 @@ test-slow: $(VENV)/.dev  ## The slow tests: kill and resume, commands of the REA
 	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev  ## ruff, and import-linter for the room rule
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --verbose | tail -8
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
 type: $(VENV)/.dev  ## mypy, strict, on mtl/
 	@$(BIN)/mypy

@@ -27,7 +27,3 @@ class NonFiniteError(UserError):
     def __init__(self, message: str, tasks: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.tasks = tasks
-
-
-class SolverError(UserError):
-    """A solver was given something that has no solution."""

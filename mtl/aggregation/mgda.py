@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.solvers import Solution, active_set, frank_wolfe, projected_gradient
-from mtl.errors import NonFiniteError
-from mtl.validation import check_choice, check_count, check_fraction, check_positive
+from mtl.errors import ConfigError, NonFiniteError
+from mtl.validation import check_choice, check_count, check_non_negative, check_positive
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 SOLVERS = ("active_set", "frank_wolfe", "projected_gradient")
@@ -59,7 +59,19 @@ class MGDA(GramianWeighting):
         check_choice("apply_to", apply_to, ("raw", "normalized"))
         check_choice("solver", solver, SOLVERS)
         check_choice("init", init, ("uniform", "best_pair"))
-        check_fraction("endpoint_clip", 2 * endpoint_clip)
+        check_non_negative("endpoint_clip", endpoint_clip)
+        if endpoint_clip >= 0.5:
+            raise ConfigError(
+                f"Parameter `endpoint_clip` should be in [0, 0.5). Found `endpoint_clip = {endpoint_clip}`."
+            )
+        for name, value, default, user in (
+            ("init", init, "uniform", ("frank_wolfe", "projected_gradient")),
+            ("endpoint_clip", endpoint_clip, 0.0, ("projected_gradient",)),
+        ):
+            if value != default and solver not in user:
+                raise ConfigError(
+                    f"`{name} = {value}` has no effect with `solver = {solver}`; it belongs to {' and '.join(user)}."
+                )
         check_count("max_iter", max_iter)
         check_positive("tol", tol)
         self.normalization = normalization

@@ -20,8 +20,9 @@ class PCGrad(GramianWeighting):
         reduce: `sum` (paper) or `mean` over tasks.
 
     **Deviations.** Paper and ours: sum, one random order per task. WeiChengTseng/Pytorch-PCGrad: `sum` gives the mean.
-    SamsungLabs: one order for all tasks, 1e-5 in the denominator. CAGrad: unseeded orders. Ours: orders come from the
-    strategy's generator; a task gradient that is exactly zero is skipped, with no other guard.
+    AITSO_MTL (Pascal et al. 2021): projects the whole flattened vector, heads included, and takes the mean.
+    SamsungLabs: one order for all tasks, 1e-5 in the denominator. CAGrad: unseeded orders. Ours: shared parameters;
+    orders come from the strategy's generator; a gradient that is exactly zero is skipped, with no other guard.
     """
 
     def __init__(self, reduce: str = "sum") -> None:

@@ -1,16 +1,14 @@
 """From a composed configuration to the parts of a run. The only place that instantiates anything."""
 
-import difflib
-import inspect
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mtl.config.check import check_fields, check_node
 from mtl.config.schema import PathSettings, Root, SchedulerSettings
 from mtl.datasets.base import DataModule
 from mtl.errors import ConfigError, UserError
@@ -19,7 +17,6 @@ from mtl.tracking import TrackingSettings
 from mtl.training import RunSpec, TrainerSettings
 from mtl.validation import check_choice, check_count, check_non_negative
 
-ALLOWED_TARGETS = ("mtl.", "torch.", "torchjd.", "tests.")
 TYPED = {
     "": Root,
     "trainer": TrainerSettings,
@@ -28,6 +25,12 @@ TYPED = {
     "scheduler": SchedulerSettings,
 }
 """Nodes of the schema; `+key=value` on the command line would slip past it."""
+SUPPLIED = {
+    "backbone": ("input_shape", "tasks"),
+    "heads": ("in_features", "num_outputs"),
+    "optimizer": ("params",),
+}
+"""Arguments that the framework gives to what a group builds."""
 GROUPS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler")
 
 
@@ -47,18 +50,22 @@ def build_spec(cfg: DictConfig, names: Mapping[str, str]) -> RunSpec:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     for node, kind in TYPED.items():
-        _check_fields(config if not node else config[node], kind, node)
+        check_fields(config if not node else config[node], kind, node)
     check_count("seed", cfg.seed, minimum=0)
+    if config["resume"] is not None:
+        raise ConfigError("`resume` is given as `resume=RUN_DIR` alone, and takes everything from that directory.")
     for group in ("dataset", "backbone", "heads", "strategy", "optimizer"):
-        _check_node(config[group], group)
+        check_node(config[group], group, SUPPLIED.get(group, ()))
     scheduler = config["scheduler"]
     check_choice("scheduler.interval", scheduler["interval"], ("epoch", "step"))
     if scheduler["factory"] is not None:
-        _check_node(scheduler["factory"], "scheduler.factory")
+        check_node(scheduler["factory"], "scheduler.factory", ("optimizer",))
+        if scheduler["interval"] == "step" and OmegaConf.is_interpolation(cfg.scheduler.factory, "T_max"):
+            raise ConfigError("`T_max` is in epochs here; with `scheduler.interval=step` give it in steps.")
     trainer, tracking = OmegaConf.to_object(cfg.trainer), OmegaConf.to_object(cfg.tracking)
     assert isinstance(trainer, TrainerSettings)
     assert isinstance(tracking, TrackingSettings)
-    _check_optimizer(config["optimizer"])
+    _try_optimizer(config["optimizer"], scheduler["factory"])
     data, strategy = _build(config["dataset"], "dataset"), _build(config["strategy"], "strategy")
     if not isinstance(data, DataModule):
         raise ConfigError(f"`dataset._target_ = {config['dataset']['_target_']}` is not a DataModule.")
@@ -101,66 +108,35 @@ def _build(node: Mapping[str, Any], path: str) -> Any:
         raise ConfigError(f"`{path}` cannot be built: {cause or error}") from error
 
 
-def _check_node(node: Any, path: str) -> None:
-    """Check targets and keys of a node and of all nodes below it against what they build."""
-    if not isinstance(node, Mapping):
-        raise ConfigError(f"`{path}` should be a group of keys with a `_target_`. Found `{node!r}`.")
-    if "_target_" not in node:
-        raise ConfigError(f"`{path}` has no `_target_`. Found the keys {', '.join(map(str, node)) or 'none'}.")
-    target = str(node["_target_"])
-    if not target.startswith(ALLOWED_TARGETS):
-        raise ConfigError(f"`{path}._target_ = {target}` should begin with one of {', '.join(ALLOWED_TARGETS)}.")
-    try:
-        built = get_object(target)
-    except Exception as error:
-        raise ConfigError(f"`{path}._target_ = {target}` cannot be imported: {error}") from error
-    parameters = inspect.signature(built).parameters
-    keys = [key for key in node if not str(key).startswith("_")]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        valid = [name for name in parameters if name != "self"]
-        for key in keys:
-            if key not in parameters:
-                raise ConfigError(unknown_key(str(key), valid, path))
-    if not node.get("_partial_", False):
-        required = [
-            name
-            for name, p in parameters.items()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in keys
-        ]
-        if required:
-            raise ConfigError(f"`{path}` lacks {', '.join(required)}, which {target} needs.")
-    for key in keys:
-        if isinstance(node[key], Mapping) and "_target_" in node[key]:
-            _check_node(node[key], f"{path}.{key}")
-
-
-def _check_fields(node: Mapping[Any, Any], kind: type, path: str) -> None:
-    valid = [item.name for item in fields(kind)]
-    for key in node:
-        if key not in valid:
-            raise ConfigError(unknown_key(str(key), valid, path))
-
-
-def _check_optimizer(node: Mapping[str, Any]) -> None:
-    """Reject what the optimizer itself would reject, before a model is built."""
+def _try_optimizer(node: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+    """Two trial steps, so that what optimizer and scheduler refuse is refused before a model is built."""
     import torch
 
     if "lr" in node:
         check_non_negative("optimizer.lr", node["lr"])
-    factory = _build(node, "optimizer")
+    names, trial = ["optimizer"], torch.nn.Parameter(torch.zeros(1))
+    trial.grad = torch.ones(1)
     try:
-        factory([torch.nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError, RuntimeError) as error:
-        found = {key: value for key, value in node.items() if not str(key).startswith("_")}
-        raise ConfigError(f"`optimizer` was refused by {node['_target_']}: {error}. Found {found}.") from error
-
-
-def unknown_key(key: str, valid: list[str], where: str) -> str:
-    """The message for a key that does not exist."""
-    close = difflib.get_close_matches(key, valid, n=1)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
-    place = f" of `{where}`" if where else " at the top level"
-    return f"Unknown key `{key}`. The valid keys{place} are {', '.join(valid)}.{hint}"
+        optimizer = _build(node, "optimizer")([trial])
+        optimizer.step()
+        if scheduler is not None:
+            check_non_negative("scheduler.factory.gamma", scheduler.get("gamma", 0))
+            names = ["scheduler.factory"]
+            advancing = _build(scheduler, "scheduler.factory")(optimizer)
+            if isinstance(advancing, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                raise ConfigError("ReduceLROnPlateau needs a metric; use a scheduler that depends on the step alone.")
+            for _ in range(2):
+                optimizer.step()
+                advancing.step()
+                if not all(group["lr"] >= 0 for group in optimizer.param_groups):
+                    raise ValueError("the learning rate became negative")
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError, LookupError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        refused = node if names == ["optimizer"] else scheduler
+        assert refused is not None
+        found = {key: value for key, value in refused.items() if not str(key).startswith("_")}
+        raise ConfigError(f"`{names[0]}` was refused by {refused['_target_']}: {error}. Found {found}.") from error
 
 
 def config_directory() -> Path:

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mtl.config import schema
-from mtl.config.build import GROUPS, build_spec, config_directory, config_text, unknown_key
-from mtl.errors import RunDirectoryError, UserError
+from mtl.config.build import GROUPS, build_spec, config_directory, config_text
+from mtl.config.check import unknown_key
+from mtl.errors import ConfigError, RunDirectoryError, UserError
 from mtl.training import evaluate_run, run
 from mtl.training.run_directory import RunDirectory
 
@@ -113,8 +114,8 @@ def guarded(action: Callable[[], int]) -> int:
         if full:
             raise
         sys.stderr.write(
-            f"Error: {error.filename} cannot be used: {error.strerror or error}. Choose another place, for run "
-            "directories with `paths.output_dir=...`.\n"
+            f"Error: {error.filename or 'A file'} cannot be used: {error.strerror or error}. Choose another place, for "
+            "run directories with `paths.output_dir=...`.\n"
         )
         return 1
     finally:
@@ -163,6 +164,10 @@ def _train(arguments: list[str]) -> int:
             )
         resume_run(Path(resumed[0].partition("=")[2]).resolve())
         return 0
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        if group in GROUPS and choice in ("", "null"):
+            raise ConfigError(f"`{group}` needs a choice; see the groups in `--help`. Found `{argument}`.")
     schema.register()
     decorated = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="train")(_job)
     saved, sys.argv = sys.argv, [sys.argv[0], *arguments]

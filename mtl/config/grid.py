@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtl.config.entry import resume_run, run_overrides
+from mtl.config.build import build_spec
+from mtl.config.entry import compose_config, read_config, resume_run, run_overrides
+from mtl.errors import RunDirectoryError
+from mtl.training.provenance import config_hash, git_state
 from mtl.training.run_directory import MARKER, RunDirectory
 
 
@@ -33,15 +36,34 @@ def comparison(
 
 
 def run_grid(jobs: Sequence[Job], out: Path) -> None:
-    """Do the jobs one after another; calling it again continues where the last call stopped."""
+    """Do the jobs one after another; calling it again continues where the last call stopped.
+
+    Raises:
+        RunDirectoryError: a directory holds a run of another configuration.
+    """
+    commit, kept = git_state(), 0
     for number, job in enumerate(jobs, start=1):
         directory = RunDirectory(out / job.directory)
         summary = directory.finished()
-        if summary is not None and summary["status"] != "failed":
-            continue
         sys.stdout.write(f"[{number}/{len(jobs)}] {job.directory}\n")
-        if (directory.path / MARKER).exists() and directory.checkpoint.exists():
+        if (directory.path / MARKER).exists():
+            _check_same(job, directory)
+        if summary is not None and summary["status"] != "failed":
+            kept += summary["git"] != commit
+        elif (directory.path / MARKER).exists():
             resume_run(directory.path)
         else:
-            (directory.path / MARKER).unlink(missing_ok=True)
             run_overrides(job.overrides, directory.path)
+    if kept:
+        sys.stdout.write(f"{kept} runs were kept from another version of the code; delete {out} to redo them.\n")
+
+
+def _check_same(job: Job, directory: RunDirectory) -> None:
+    cfg, names = compose_config(job.overrides)
+    stored, _ = read_config(directory)
+    wanted, found = (config_hash(build_spec(c, names).config) for c in (cfg, stored))
+    if (wanted, cfg.seed) != (found, stored.seed):
+        raise RunDirectoryError(
+            f"{directory.path} holds a run of another configuration. Choose another directory with `out=...`, or "
+            "delete that one."
+        )

@@ -67,7 +67,7 @@ def build_model(
     Raises:
         ConfigError: the backbone cannot read inputs of `input_shape`.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(seed, "backbone"))
         trunk = backbone(input_shape=input_shape, tasks=tuple(spec.name for spec in tasks))
         in_features = getattr(trunk, "out_features", None)

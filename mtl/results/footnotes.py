@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from mtl.results.comparison import Cell, Column, Row
 from mtl.results.runs import Run
@@ -40,6 +41,7 @@ def footnotes(
             f"Mean rank: over all task metrics, 1 = best, ties get the {TIE_RULE} rank, competitors: "
             f"{', '.join(competitors)}. Not ranked: {', '.join(absent) or 'none'}."
         )
+    notes += _notes_on_methods(rows)
     notes += _notes_on_protocol(runs)
     if any(row.method.is_baseline for row in rows):
         notes.append("Cost of single_task: the networks of its tasks added up, one step each.")
@@ -77,6 +79,44 @@ def _notes_on_delta_m(
     return notes + [f"WARNING: {problem}" for problem in problems]
 
 
+def _notes_on_methods(rows: Sequence[Row]) -> list[str]:
+    """Optimizers, options that tell rows of one strategy apart, and what a strategy wants said beside its numbers."""
+    by_optimizer: dict[str, list[str]] = {}
+    for row in rows:
+        for text in sorted({_optimizer(run) for run in row.method.runs}):
+            by_optimizer.setdefault(text, []).append(row.label)
+    notes = [
+        f"Optimizer: {text}" + ("." if len(by_optimizer) == 1 else f": {', '.join(labels)}.")
+        for text, labels in by_optimizer.items()
+    ]
+    same: dict[str, list[Row]] = {}
+    for row in rows:
+        same.setdefault(row.method.runs[0].strategy if not row.method.runs[0].is_single_task else "", []).append(row)
+    for strategy, group in same.items():
+        if strategy and len(group) > 1:
+            flat = {row.label: _flatten(row.method.runs[0].options.get("strategy", {})) for row in group}
+            keys = sorted({key for one in flat.values() for key in one})
+            for label, one in flat.items():
+                differing = [
+                    f"{key}={one.get(key)}" for key in keys if len({str(o.get(key)) for o in flat.values()}) > 1
+                ]
+                notes += [f"{label}: {', '.join(differing)}."] if differing else []
+    noted = {row.label: row.method.runs[0].note for row in rows if row.method.runs[0].note}
+    return notes + [f"{label}: {note}." for label, note in noted.items()]
+
+
+def _optimizer(run: Run) -> str:
+    options = {key: value for key, value in dict(run.options.get("optimizer", {})).items() if not key.startswith("_")}
+    return f"{run.optimizer or 'unknown'} ({', '.join(f'{key} {value}' for key, value in options.items())})"
+
+
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
 def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
     def listing(values: Iterable[str]) -> str:
         counts = Counter(values)
@@ -90,6 +130,11 @@ def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
     notes = [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
     if done:
         notes.append(f"Length of completed runs: {listing(f'{run.epochs} epochs, {run.steps} steps' for run in done)}.")
+    machines = {f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in done}
+    if len(machines) > 1:
+        notes.append(f"WARNING: times are of different machines: {'; '.join(sorted(machines))}.")
+    elif machines:
+        notes.append(f"Times: {machines.pop()}.")
     commits = {str(run.git.get("commit") or "unknown")[:12] for run in runs}
     notes.append(f"Code: git {listing(str(run.git.get('commit') or 'unknown')[:12] for run in runs)}.")
     dirty = sum(bool(run.git.get("dirty")) for run in runs)

@@ -43,6 +43,8 @@ class Run:
         tasks: Task -> metric -> MetricInfo, in task order.
         metrics: Split -> task -> metric -> value, by the run's selection rule; incomplete unless `status` is completed.
         cost: Totals over the run (counts, seconds, bytes); `step_seconds` is the mean per training step.
+        options: Configuration of the strategy and the optimizer, as `strategy` and `optimizer`.
+        note: What has to stand beside every number of the strategy.
         config_hash: Hash of all that can move a number except the seed.
         setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
             other data, another network or another protocol.
@@ -67,6 +69,11 @@ class Run:
     cost: Mapping[str, float] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    device: str = ""
+    num_threads: int = 0
 
     @property
     def num_tasks(self) -> int:

@@ -82,6 +82,8 @@ class Strategy(ABC):
     """
 
     requirements: frozenset[Requirement] = frozenset()
+    note: str = ""
+    """What has to stand beside every number of this strategy."""
     objective: MultiTaskObjective
     generator: torch.Generator
     optimizers: list[Optimizer]
@@ -136,6 +138,20 @@ class Strategy(ABC):
     def _load_maths_state(self, state: Mapping[str, Any]) -> None:
         assert not state
 
+    def _check_gradients(self, batch: Batch) -> None:
+        """Raise NonFiniteError if a gradient about to be applied is NaN or infinite; look for its task only then."""
+        gradients = [p.grad for p in self.objective.model.parameters() if p.grad is not None]
+        if not gradients or math.isfinite(sum_of_norms(gradients)):
+            return
+        self._clear_gradients()
+        bad = find_bad_gradients(self.objective, batch)
+        raise NonFiniteError(
+            f"Non-finite gradient of {' and '.join(bad) or 'the weighted losses'}, while the losses are finite. No "
+            "parameter was changed with it. Lower the learning rate, or look for a loss whose derivative is not finite "
+            "(a root or a logarithm at 0).",
+            bad,
+        )
+
     def _clear_gradients(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -159,6 +175,23 @@ def parameter_groups(
             group["lr"] = own_lr
         groups.append(group)
     return groups
+
+
+def sum_of_norms(tensors: Sequence[Tensor]) -> float:
+    """The sum of the norms of `tensors`: finite if and only if every entry is (and no norm overflows)."""
+    return torch.stack(torch._foreach_norm(list(tensors))).sum().item()
+
+
+def find_bad_gradients(objective: MultiTaskObjective, batch: Batch) -> tuple[str, ...]:
+    """Names of the tasks with a NaN or infinite gradient on this batch; one backward a task."""
+    evaluation = objective.evaluate(batch, update_buffers=False)
+    bad = []
+    for task, loss in zip(objective.tasks, evaluation.losses, strict=True):
+        parameters = [*objective.shared_parameters(), *objective.task_parameters(task)]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        if not math.isfinite(sum_of_norms(gradients)):
+            bad.append(task)
+    return tuple(bad)
 
 
 def check_weights(weights: Tensor, tasks: Sequence[str]) -> Tensor:

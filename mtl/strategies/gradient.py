@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.aggregation import GramianWeighting
 from mtl.datasets.base import Batch
+from mtl.errors import ConfigError
 from mtl.gradients import BATCH_AXES, FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
@@ -52,6 +53,8 @@ class GradientStrategy(Strategy):
     ) -> None:
         check_choice("level", level, LEVELS)
         check_choice("batch_axis", batch_axis, BATCH_AXES)
+        if batch_axis != "kept" and level != "features":
+            raise ConfigError(f"`batch_axis = {batch_axis}` has no effect with `level = {level}`; use level=features.")
         check_choice("head_gradients", head_gradients, ("own", "weighted"))
         check_count("weights_every", weights_every)
         self.aggregator = aggregator
@@ -99,6 +102,7 @@ class GradientStrategy(Strategy):
             source.skip(evaluation, list(scales.unbind()) if scales is not None else self._ones, self._cached)
         weights = self._cached
         self._write_heads(weights)
+        self._check_gradients(batch)
         self.optimizers[0].step()
         self._clear_gradients()
         self._steps += 1

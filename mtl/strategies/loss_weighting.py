@@ -35,6 +35,7 @@ class LossWeightingStrategy(Strategy):
         self._clear_gradients()
         weights = check_weights(self.weighting.weigh(evaluation.values), self.objective.tasks)
         torch.autograd.backward(evaluation.losses, list(weights.unbind()))
+        self._check_gradients(batch)
         self.optimizers[0].step()
         self._clear_gradients()
         m = self.objective.num_tasks

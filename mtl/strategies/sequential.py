@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtl.datasets.base import Batch
+from mtl.errors import ConfigError
 from mtl.grouping import Group, Grouping
 from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, check_weights, parameter_groups
 from mtl.strategies.loss_weighting import bind_weighting
@@ -34,7 +35,8 @@ class SequentialStrategy(Strategy):
     forward for a grouping that looks at the losses after the last update.
 
     Losses in the report are those before the first update; all heads are evaluated in the first forward for that.
-    BatchNorm statistics move in the first forward only.
+    BatchNorm statistics move in the first forward only. Dropout draws new masks in every forward, as the released codes
+    do; loss changes that a grouping observes then include the change of masks.
     """
 
     def __init__(
@@ -50,6 +52,10 @@ class SequentialStrategy(Strategy):
         check_choice("optimizer_state", optimizer_state, ("shared", "per_task"))
         check_choice("reduce", reduce, ("sum", "mean"))
         check_choice("zero_grads", zero_grads, ("none", "zeros"))
+        if zero_grads == "zeros" and optimizer_state == "per_task":
+            raise ConfigError(
+                "`zero_grads = zeros` has no effect with `optimizer_state = per_task`; use zero_grads=none."
+            )
         check_choice("lr_per_substep", lr_per_substep, ("full", "divided"))
         check_choice("head_lr_multiplier", head_lr_multiplier, ("one", "num_tasks"))
         self.grouping = grouping
@@ -101,6 +107,7 @@ class SequentialStrategy(Strategy):
             optimizer = self._optimizer_of(group)
             self._prepare_gradients(group)
             torch.autograd.backward(evaluation.losses, self._factors(group, scales, evaluation.losses[0]))
+            self._check_gradients(batch)
             self._advance(optimizer, len(groups))
             backwards += len(group)
         self._clear_gradients()
@@ -135,7 +142,7 @@ class SequentialStrategy(Strategy):
                 p.grad = torch.zeros_like(p) if self._reached[k] else None
         for p in partition.shared:
             p.grad = None
-        if self.zero_grads == "zeros" and self.optimizer_state == "shared":
+        if self.zero_grads == "zeros":
             for k in group:
                 self._reached[k] = True
 

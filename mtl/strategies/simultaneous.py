@@ -1,5 +1,6 @@
 """Strategies with optimizer states per task whose updates are taken at the same point and summed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +9,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
-from mtl.errors import ConfigError, RequirementError
+from mtl.errors import ConfigError, NonFiniteError, RequirementError
 from mtl.gradients import task_rows
-from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy
+from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, find_bad_gradients, sum_of_norms
 from mtl.validation import check_choice, check_fraction, check_positive
 
 
@@ -44,6 +45,11 @@ class SimultaneousStrategy(Strategy):
     code: none. Third-party code: sum in one repository, mean in its descendant. Ours: the sum with Adam; the
     alternatives A2 (mean), B (base rule: `optimizer=`), C, D and E of our notes are the options above.
     """
+
+    note = (
+        "MAO here is our reconstruction (the paper's full text was not available to us, and no code was released); "
+        "with Adam its rule on shared parameters is AdaTask's"
+    )
 
     def __init__(
         self,
@@ -116,10 +122,23 @@ class SimultaneousStrategy(Strategy):
             for update, gradient in zip([*self._update, *self._head_updates[k]], shared + head, strict=True):
                 update.grad = gradient
             self.optimizers[k].step()
+        self._check_updates(batch)
         self._steps += 1
         self._apply(1.0 / m if self.reduce == "mean" else 1.0)
         cost = StepCost(1, m, m, m, evaluation.num_samples)
         return StepReport(evaluation.values, cost)
+
+    def _check_updates(self, batch: Batch) -> None:
+        """Raise NonFiniteError if the summed update is NaN or infinite, before it reaches the parameters."""
+        updates = [u.detach() for u in (*self._update, *(u for head in self._head_updates for u in head))]
+        if math.isfinite(sum_of_norms(updates)):
+            return
+        bad = find_bad_gradients(self.objective, batch)
+        raise NonFiniteError(
+            f"Non-finite update by {' and '.join(bad) or 'the optimizers'}, while the losses are finite. No parameter "
+            "was changed with it. Lower the learning rate, or look for a loss whose derivative is not finite.",
+            bad,
+        )
 
     @torch.no_grad()
     def _apply(self, factor: float) -> None:

@@ -59,5 +59,8 @@ def _cut(path: Path, step: int) -> None:
         if event["event"] == "checkpoint" and event["step"] == step:
             break
     part = path.with_suffix(".part")
-    part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in kept)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)

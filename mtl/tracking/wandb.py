@@ -1,6 +1,7 @@
 """The mirror at Weights & Biases."""
 
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class WandbTracker(Tracker):
     ) -> None:
         import wandb
 
+        self._completed = self._broken = False
         id_file = run_dir / "wandb_id"
         run_id = id_file.read_text().strip() if id_file.exists() else secrets.token_hex(4)
         id_file.write_text(run_id + "\n")
@@ -61,17 +63,26 @@ class WandbTracker(Tracker):
 
     def log(self, event: Event) -> None:
         """Mirror `step` and `evaluation` events as metrics, the `end` event as the summary."""
+        try:
+            self._mirror(event)
+        except Exception as error:  # the record does not depend on its mirror: say so once, and train on
+            if not self._broken:
+                sys.stderr.write(f"W&B does not take events any more ({error}); metrics.jsonl stays complete.\n")
+            self._broken = True
+
+    def _mirror(self, event: Event) -> None:
         kind = event["event"]
         if kind in ("step", "evaluation"):
             keys = {"step": "train", "evaluation": "eval"}
             values = _flatten({k: v for k, v in event.items() if k not in ("event", "time", "groups")}, keys[kind])
             self._run.log(values, step=int(event["step"]))
         elif kind == "end":
+            self._completed = event["status"] == "completed"
             self._run.summary.update(finite({k: v for k, v in event.items() if k != "event"}))
 
     def close(self) -> None:
-        """End the run; the exit code is W&B's own business."""
-        self._run.finish()
+        """End the run; one that did not complete is marked as failed."""
+        self._run.finish(exit_code=0 if self._completed and not self._broken else 1)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, float]:

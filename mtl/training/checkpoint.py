@@ -78,22 +78,22 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def rng_state() -> dict[str, Any]:
-    """The state of every global generator that a model or a data set might draw from."""
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator that a model on `device` or a data set might draw from."""
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global one is what is saved
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "python": random.getstate(),
         "numpy": (str(kind), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)),
     }
 
 
-def set_rng_state(state: Mapping[str, Any]) -> None:
+def set_rng_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Continue from `rng_state()`."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     kind, numpy_keys, *rest = state["numpy"]

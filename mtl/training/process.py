@@ -27,7 +27,10 @@ def prepare_process(settings: TrainerSettings, seed: int) -> torch.device:
     torch.manual_seed(derive_seed(seed, "global"))
     random.seed(derive_seed(seed, "python"))
     np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - the global one, for components that draw from it
-    return choose_device(settings.device)
+    device = choose_device(settings.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return device
 
 
 def choose_device(name: str) -> torch.device:

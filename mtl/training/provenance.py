@@ -5,10 +5,14 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+CODE = ("mtl", "configs", "scripts", "pyproject.toml")
+"""What of a checkout a number can depend on."""
 
 
 def git_state() -> dict[str, Any]:
@@ -16,7 +20,7 @@ def git_state() -> dict[str, Any]:
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
-        status = _git(here, "status", "--porcelain", "--untracked-files=no")
+        status = _git(here, "status", "--porcelain", "--", *(f":/{part}" for part in CODE))
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(status)}
@@ -34,6 +38,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() and torch.version.cuda else "none",
+        "numpy": metadata.version("numpy"),
+        "scikit-learn": metadata.version("scikit-learn"),
         "machine": platform.machine(),
     }
 

@@ -1,7 +1,9 @@
 """The directory of one run."""
 
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ class RunDirectory:
     """Names of the files of a run, and the rules for writing them.
 
     config.yaml is the resolved configuration, metrics.jsonl the record, summary.json the result (there only when the
-    run ended), checkpoints/last.pt the state to continue from.
+    run ended), checkpoints/last.pt the state to continue from,
+    checkpoints/best.pt the model of the best validation score (with `trainer.selection=best_val`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,6 +28,7 @@ class RunDirectory:
         self.record = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.checkpoint = path / "checkpoints" / "last.pt"
+        self.best = path / "checkpoints" / "best.pt"
 
     def claim(self, config_yaml: str) -> None:
         """Make the directory ours; two runs never share one.
@@ -47,9 +51,25 @@ class RunDirectory:
                 "`paths.output_dir=...` or `hydra.run.dir=...`."
             ) from error
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            RunDirectoryError: another process works on it.
+        """
+        with (self.path / MARKER).open("a") as marker:
+            try:
+                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunDirectoryError(
+                    f"Another process is working on the run in {self.path}. Wait for it, or stop it first."
+                ) from error
+            yield
+
     def check_resumable(self) -> None:
         """Raise RunDirectoryError unless this is a run of ours."""
-        missing = [p.name for p in (self.path / MARKER, self.config, self.record) if not p.is_file()]
+        missing = [p.name for p in (self.path / MARKER, self.config) if not p.is_file()]
         if missing:
             raise RunDirectoryError(
                 f"{self.path} is not a run directory to resume: {', '.join(missing)} not found there. Give the "

@@ -1,6 +1,7 @@
 """The loop. It knows batches, epochs and one type, Strategy; it never touches a gradient or an optimizer's step."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +12,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from mtl.datasets.base import TensorLoader
+from mtl.errors import NonFiniteError
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import StepCost, StepReport, Strategy
 from mtl.tracking import Event, Tracker
 from mtl.training.checkpoint import rng_state, save_checkpoint, set_rng_state
 from mtl.training.evaluator import evaluate
+from mtl.training.selection import select
 from mtl.training.settings import TrainerSettings
 
 
@@ -126,8 +129,10 @@ class Trainer:
         self.train_seconds += time.perf_counter() - started
 
     def _advance_schedulers(self) -> None:
-        for scheduler in self.schedulers:
-            scheduler.step()
+        with warnings.catch_warnings():  # an optimizer of a task that leads no group is never stepped
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for scheduler in self.schedulers:
+                scheduler.step()
 
     def _log_step(self, report: StepReport) -> None:
         tasks = self.objective.tasks
@@ -148,7 +153,14 @@ class Trainer:
             event["diagnostics"] = dict(report.diagnostics)
         self.log(event)
 
+    def _check_parameters(self) -> None:
+        """A loss tells of the parameters before its step; those after the last one are looked at here."""
+        bad = [name for name, p in self.objective.model.named_parameters() if not torch.isfinite(p.sum())]
+        if bad:
+            raise NonFiniteError(f"The update of step {self.step} made {bad[0]} non-finite. Lower the learning rate.")
+
     def _evaluate(self) -> None:
+        self._check_parameters()
         started = time.perf_counter()
         metrics, losses = {}, {"train": _by_task(self.objective.tasks, self._loss_sum / max(self.batch, 1))}
         for split, loader in self.loaders.items():
@@ -157,6 +169,11 @@ class Trainer:
         epoch = self.step / len(self.loaders["train"])
         entry = {"step": self.step, "epoch": int(epoch) if epoch.is_integer() else epoch, "metrics": metrics}
         self.history.append(entry)
+        rule = self.settings.selection
+        if rule == "best_val" and select(rule, self.history, self.objective.specs)[0] is metrics:
+            position = {"position": {"epoch": entry["epoch"], "step": self.step}}
+            best = {**position, "model": self.objective.model.state_dict()}
+            save_checkpoint(self.checkpoint.with_name("best.pt"), best)
         seconds = time.perf_counter() - started
         self.log(
             {"event": "evaluation", **entry, "epochs": self.settings.max_epochs, "losses": losses, "seconds": seconds}
@@ -175,7 +192,7 @@ class Trainer:
             "model": self.objective.model.state_dict(),
             "strategy": self.strategy.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "rng": rng_state(),
+            "rng": rng_state(self.objective.device),
             "loss_sum": self._loss_sum,
             "cost": asdict(self.cost),
             "history": self.history,
@@ -191,7 +208,7 @@ class Trainer:
         self._loss_sum.copy_(state["loss_sum"])
         self.cost = StepCost(**state["cost"])
         self.history = list(state["history"])
-        set_rng_state(state["rng"])
+        set_rng_state(state["rng"], self.objective.device)
 
 
 def planned_steps(settings: TrainerSettings, steps_per_epoch: int) -> int:

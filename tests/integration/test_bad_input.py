@@ -61,11 +61,41 @@ CASES = {
     "device that does not exist": (["trainer.device=cuda:99"], r"trainer.device = cuda:99.*trainer.device=cpu"),
     "malformed override": (["a=b=c'"], r"mismatched input"),
     "plateau scheduler": (
-        ["scheduler=step", "scheduler.factory._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"],
-        r"Unknown key `step_size`",
+        [
+            "scheduler=step",
+            "scheduler.factory._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
+            "~scheduler.factory.step_size",
+            "~scheduler.factory.gamma",
+        ],
+        r"ReduceLROnPlateau needs a metric",
     ),
     "target outside the whitelist": (["backbone._target_=os.system"], r"should begin with one of mtl."),
     "target that does not exist": (["backbone._target_=mtl.models.backbones.LeNot"], r"cannot be imported"),
+    "a name where a node belongs": (
+        ["strategy=mgda", "strategy.weighting=uncertainty"],
+        r"`strategy.weighting` should be LossWeighting or null.*_target_",
+    ),
+    "a node left out": (
+        ["strategy=mgda", "strategy.aggregator=null"],
+        r"`strategy.aggregator` should be Gramian",
+    ),
+    "too few betas": (["optimizer.betas=[0.9]"], r"`optimizer` was refused by torch.optim.Adam"),
+    "a string for a flag": (
+        ["optimizer=sgd", "optimizer.nesterov='no'"],
+        r"`optimizer.nesterov` should be true or false",
+    ),
+    "a string for a number": (["backbone.out_features='50'"], r"`backbone.out_features` should be an integer"),
+    "a scheduler that fails": (["scheduler=step", "scheduler.factory.step_size=0"], r"refused by torch.optim.lr_sched"),
+    "a negative decay": (["scheduler=step", "scheduler.factory.gamma=-1"], r"gamma` should be a number >= 0"),
+    "epochs for steps": (["scheduler=cosine", "scheduler.interval=step"], r"give it in steps"),
+    "no strategy": (["strategy=null"], r"`strategy` needs a choice"),
+    "a key that the framework gives": (["+heads.num_outputs=2"], r"Unknown key `num_outputs`"),
+    "a key of hydra's": (["+strategy._recursive_=false"], r"Unknown key `_recursive_`"),
+    "an option without effect": (
+        ["strategy=mgda", "strategy.aggregator.endpoint_clip=0.1"],
+        r"no effect with `solver = active_set`",
+    ),
+    "resume as an appended key": (["++resume=/nowhere"], r"`resume` is given as `resume=RUN_DIR` alone"),
     "unwritable output": (["paths.output_dir=/proc/nothing"], r"cannot be used.*paths.output_dir"),
     "resume of nothing": (["resume=/nowhere"], r"/nowhere is not a run directory to resume"),
     "resume with other keys": (
@@ -157,7 +187,7 @@ def finished(tmp_path):
 
 def test_resume_of_a_foreign_directory(capsys, tmp_path):
     (tmp_path / "config.yaml").write_text("model: resnet\n")
-    assert "metrics.jsonl not found" in fails([f"resume={tmp_path}"], capsys, tmp_path)
+    assert ".mtl-run not found" in fails([f"resume={tmp_path}"], capsys, tmp_path)
 
 
 def test_resume_with_a_changed_config(finished, capsys, tmp_path):

@@ -12,7 +12,12 @@ import pytest
 import torch
 
 from mtl.config import resume_run, run_overrides
+from mtl.config.build import build_spec
+from mtl.config.entry import read_config
+from mtl.errors import RunDirectoryError
+from mtl.training import evaluate_run
 from mtl.training.checkpoint import save_checkpoint
+from mtl.training.run_directory import RunDirectory
 from tests.integration._resume_worker import start, steps
 from tests.problems import REPOSITORY, STRATEGIES
 
@@ -50,7 +55,12 @@ RUN = [
     "trainer.num_threads=1",
     "tracking.log_every_steps=1",
 ]
+STEPWISE = ["scheduler=cosine", "scheduler.interval=step", "scheduler.factory.T_max=32"]
 STOCHASTIC = ["backbone=lenet_released", "heads=mlp_released", "strategy=selective_groups", "scheduler=cosine"]
+
+
+def evaluate(path):
+    return evaluate_run(build_spec(*read_config(RunDirectory(path))), path)
 
 
 def record(path, *kinds):
@@ -146,3 +156,74 @@ def test_killed_at_random_moments(tmp_path):
         resume_run(path)
         assert_same_run(straight, path)
     assert killed >= 15, "most runs ended before they were killed: the test shows nothing"
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(tmp_path, monkeypatch):
+    run_overrides(RUN, tmp_path / "straight")
+    from mtl.training.trainer import Trainer
+
+    def stop(self):
+        raise Stop
+
+    monkeypatch.setattr(Trainer, "save", stop)
+    with pytest.raises(Stop):
+        run_overrides(RUN, tmp_path / "stopped")
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped/checkpoints/last.pt").exists()
+    resume_run(tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("options", [["trainer.checkpoint_every_steps=4"], ["trainer.max_steps=13"], STEPWISE])
+def test_other_places_to_stop(tmp_path, monkeypatch, options):
+    """Checkpoints on the end of an epoch, a run that ends within one, a scheduler that advances every step."""
+    overrides = ["tracking.progress=none", *RUN[1:], *options]
+    run_overrides(overrides, tmp_path / "straight")
+    from mtl.strategies import LossWeightingStrategy
+
+    original = LossWeightingStrategy.step
+    calls = {"count": 0}
+
+    def stopping(self, batch):
+        calls["count"] += 1
+        if calls["count"] == 12:
+            raise Stop
+        return original(self, batch)
+
+    monkeypatch.setattr(LossWeightingStrategy, "step", stopping)
+    with pytest.raises(Stop):
+        run_overrides(overrides, tmp_path / "stopped")
+    monkeypatch.undo()
+    resume_run(tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_one_process_at_a_time(tmp_path):
+    run_overrides([*RUN, "trainer.max_epochs=1"], tmp_path / "run")
+    (tmp_path / "run/summary.json").unlink()
+    with RunDirectory(tmp_path / "run").locked(), pytest.raises(RunDirectoryError, match="Another process"):
+        resume_run(tmp_path / "run")
+
+
+def test_other_data_are_refused(tmp_path, monkeypatch):
+    run_overrides([*RUN, "trainer.max_epochs=1"], tmp_path / "run")
+    (tmp_path / "run/summary.json").unlink()
+    from mtl.datasets import MultiDigits
+
+    load = MultiDigits.load
+
+    def other(self):
+        splits = load(self)
+        splits["train"].inputs[0, 0, 0, 0] += 1
+        return splits
+
+    monkeypatch.setattr(MultiDigits, "load", other)
+    with pytest.raises(RunDirectoryError, match="The data differ"):
+        resume_run(tmp_path / "run")
+
+
+def test_the_best_checkpoint_is_the_one_reported(tmp_path):
+    summary = run_overrides([*RUN, "trainer.selection=best_val", "optimizer.lr=0.02"], tmp_path / "run")
+    result = evaluate(tmp_path / "run")
+    assert result["checkpoint"] == "best.pt"
+    assert result["metrics"] == summary["metrics"]

@@ -198,7 +198,8 @@ def projected_gradient(
     """
     m = len(gramian)
     gramian = gramian / gramian.diagonal().max().clamp_min(torch.finfo(gramian.dtype).tiny)  # for `_next_point`'s 1e-7
-    weights = best_pair(gramian, endpoint_clip) if init == "best_pair" else torch.full((m,), 1 / m).to(gramian)
+    pairs = init == "best_pair" or m <= 2  # for two tasks the best pair is the answer
+    weights = best_pair(gramian, endpoint_clip) if pairs else torch.full((m,), 1 / m, dtype=gramian.dtype)
     if m <= 2:
         return Solution(weights, 0, duality_gap(gramian, weights), True)
     for iteration in range(max_iter):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtl.models.backbones.lenet import _flat_size
-from mtl.validation import check_fraction
+from mtl.validation import check_count, check_fraction
 
 
 class CrossStitchLeNet(nn.Module):
@@ -31,6 +31,7 @@ class CrossStitchLeNet(nn.Module):
         self, input_shape: tuple[int, ...], tasks: Sequence[str], out_features: int = 50, diagonal: float = 0.9
     ) -> None:
         super().__init__()
+        check_count("out_features", out_features)
         check_fraction("diagonal", diagonal)
         self.tasks = tuple(tasks)
         self.out_features = out_features

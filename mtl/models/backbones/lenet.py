@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mtl.errors import ConfigError
 from mtl.models.dropout import make_dropout
+from mtl.validation import check_count
 
 
 class LeNet(nn.Module):
@@ -37,6 +38,7 @@ class LeNet(nn.Module):
         dropout_rate: float = 0.5,
     ) -> None:
         super().__init__()
+        check_count("out_features", out_features)
         self.out_features = out_features
         flat = _flat_size(input_shape)
         self.conv1 = nn.Conv2d(input_shape[0], 10, 5)
