@@ -1,5 +1,6 @@
 """Checks of constructor arguments, each one line at the caller and one sentence for the user."""
 
+import math
 from collections.abc import Collection
 
 from mtl.errors import ConfigError
@@ -9,6 +10,12 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ConfigError unless `value` is one of `choices`."""
     if value not in choices:
         raise ConfigError(f"Parameter `{name}` should be one of {', '.join(choices)}. Found `{name} = {value!r}`.")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise ConfigError unless `value` is a finite number."""
+    if not _is_number(value) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ConfigError(f"Parameter `{name}` should be a finite number. Found `{name} = {value!r}`.")
 
 
 def check_positive(name: str, value: object) -> None:

@@ -89,7 +89,10 @@ def build_strategy(name: str, *overrides: str) -> Strategy:
 
 def fast_warmup(name: str) -> list[str]:
     """Overrides that let a strategy leave its start-up phase within a few steps."""
-    return ["strategy.grouping.warmup_iterations=2"] if name == "selective_groups" else []
+    return {
+        "selective_groups": ["strategy.grouping.warmup_iterations=2"],
+        "stch": ["strategy.weighting.warmup_epochs=0"],
+    }.get(name, [])
 
 
 def train(strategy: Strategy, objective, batches, make_optimizer: Callable = sgd, seed: int = 0, epoch: int = 3):

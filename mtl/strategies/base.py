@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError
 from mtl.objective import MultiTaskObjective, require_features
+from mtl.validation import check_positive
 
 MakeOptimizer = Callable[[Iterable[Parameter] | Iterable[dict[str, Any]]], Optimizer]
 """Builds a new optimizer of the configured kind for parameters or parameter groups; each call makes another one."""
@@ -192,6 +193,52 @@ def find_bad_gradients(objective: MultiTaskObjective, batch: Batch) -> tuple[str
         if not math.isfinite(sum_of_norms(gradients)):
             bad.append(task)
     return tuple(bad)
+
+
+class Clipping:
+    """The one place where update gradients are clipped: the norm of all network parameters' gradients jointly.
+
+    A strategy calls it when the gradient of an update is complete, before `optimizer.step()`. Parameters of the
+    strategy itself (log-variances) do not count and are not clipped: their scale says nothing about the network's.
+
+    Args:
+        max_norm: Upper limit of the Euclidean norm, > 0, as in `torch.nn.utils.clip_grad_norm_`; None for no clipping,
+            which costs nothing.
+    """
+
+    def __init__(self, max_norm: float | None) -> None:
+        if max_norm is not None:
+            check_positive("max_grad_norm", max_norm)
+        self.max_norm = max_norm
+        self._norms: list[float] = []
+
+    def __call__(self, objective: MultiTaskObjective) -> None:
+        """Scale the network's gradients in place so that their joint norm is at most `max_norm`.
+
+        Raises:
+            NonFiniteError: the norm is NaN or infinite. The update was not made.
+        """
+        if self.max_norm is None:
+            return
+        tasks = objective.tasks
+        parameters = [*objective.shared_parameters(), *(p for task in tasks for p in objective.task_parameters(task))]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm).item()
+        if not math.isfinite(norm):
+            self._norms.clear()
+            raise NonFiniteError(
+                f"Non-finite gradient: its norm is {norm}. The update was not made. Lower the learning rate, or check "
+                f"the losses of {', '.join(tasks)}."
+            )
+        self._norms.append(norm)
+
+    def report(self) -> dict[str, float]:
+        """Of the step's updates: the largest norm before clipping, and how many were clipped. Empty if none can be."""
+        if self.max_norm is None:
+            return {}
+        clipped = sum(norm > self.max_norm for norm in self._norms)
+        found = {"grad_norm": max(self._norms, default=0.0), "grad_clipped": float(clipped)}
+        self._norms.clear()
+        return found
 
 
 def check_weights(weights: Tensor, tasks: Sequence[str]) -> Tensor:

@@ -12,6 +12,7 @@ from mtl.errors import ConfigError
 from mtl.gradients import BATCH_AXES, FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
+    Clipping,
     MakeOptimizer,
     Requirement,
     StepCost,
@@ -38,6 +39,7 @@ class GradientStrategy(Strategy):
         head_gradients: Heads receive their `own` task's gradient, or the `weighted` one.
         weights_every: Measure the Gramian each n-th step and reuse the weights in between (one backbone backward).
         weighting: Optional loss weighting in front: task k's loss is scaled before its gradient is taken.
+        max_grad_norm: Upper limit, > 0, of the joint norm of all network gradients of the update; None for no clipping.
 
     Cost of a step: 1 forward, m head backwards, 1 optimizer step; m backbone backwards at `parameters`, else 1.
     """
@@ -50,6 +52,7 @@ class GradientStrategy(Strategy):
         head_gradients: str = "own",
         weights_every: int = 1,
         weighting: LossWeighting | None = None,
+        max_grad_norm: float | None = None,
     ) -> None:
         check_choice("level", level, LEVELS)
         check_choice("batch_axis", batch_axis, BATCH_AXES)
@@ -63,6 +66,7 @@ class GradientStrategy(Strategy):
         self.head_gradients = head_gradients
         self.weights_every = weights_every
         self.weighting = weighting
+        self.clipping = Clipping(max_grad_norm)
         if level == "features":
             self.requirements = frozenset({Requirement.FEATURES})
 
@@ -71,7 +75,7 @@ class GradientStrategy(Strategy):
         own: list[torch.nn.Parameter] = []
         if self.weighting is not None:
             bind_weighting(self.weighting, self)
-            own = list(self.weighting.parameters())
+            own = self.weighting.trained_parameters()
         own_lr = self.weighting.lr if self.weighting is not None else None
         self.optimizers = [make_optimizer(parameter_groups(self.objective, own, own_lr))]
         self.source = self._make_source()
@@ -103,13 +107,15 @@ class GradientStrategy(Strategy):
         weights = self._cached
         self._write_heads(weights)
         self._check_gradients(batch)
+        self.clipping(self.objective)
         self.optimizers[0].step()
         self._clear_gradients()
         self._steps += 1
         cost = StepCost(1, source.count.heads, source.count.backbone, 1, evaluation.num_samples)
         source.reset()
         effective = weights if scales is None else weights * scales.to(weights)
-        diagnostics = dict(self.aggregator.diagnostics)
+        front = self.weighting.diagnostics if self.weighting is not None else {}
+        diagnostics = {**self.aggregator.diagnostics, **front, **self.clipping.report()}
         return StepReport(evaluation.values, cost, weights=effective, gramian=gramian, diagnostics=diagnostics)
 
     @property

@@ -10,7 +10,15 @@ from torch.optim import Optimizer
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
 from mtl.grouping import Group, Grouping
-from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, check_weights, parameter_groups
+from mtl.strategies.base import (
+    Clipping,
+    MakeOptimizer,
+    StepCost,
+    StepReport,
+    Strategy,
+    check_weights,
+    parameter_groups,
+)
 from mtl.strategies.loss_weighting import bind_weighting
 from mtl.validation import check_choice
 from mtl.weighting import LossWeighting
@@ -30,6 +38,8 @@ class SequentialStrategy(Strategy):
         lr_per_substep: `full`, or `divided` by the number of groups of the batch.
         head_lr_multiplier: The learning rate of the heads is `one` times that of the rest, or `num_tasks` times.
         weighting: Optional loss weighting in front; its weights are taken once per batch.
+        max_grad_norm: Upper limit, > 0, of the joint norm of all network gradients of each group's update;
+            None for no clipping.
 
     Cost of a step with M groups: M forwards, m head backwards, M backbone backwards, M optimizer steps; one more
     forward for a grouping that looks at the losses after the last update.
@@ -48,6 +58,7 @@ class SequentialStrategy(Strategy):
         lr_per_substep: str = "full",
         head_lr_multiplier: str = "one",
         weighting: LossWeighting | None = None,
+        max_grad_norm: float | None = None,
     ) -> None:
         check_choice("optimizer_state", optimizer_state, ("shared", "per_task"))
         check_choice("reduce", reduce, ("sum", "mean"))
@@ -65,6 +76,7 @@ class SequentialStrategy(Strategy):
         self.lr_per_substep = lr_per_substep
         self.head_lr_multiplier = head_lr_multiplier
         self.weighting = weighting
+        self.clipping = Clipping(max_grad_norm)
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
         m = self.objective.num_tasks
@@ -79,7 +91,7 @@ class SequentialStrategy(Strategy):
         self._reached = [False] * m  # heads that would hold a gradient of zeros; stays False with zero_grads: none
         if self.weighting is not None:
             bind_weighting(self.weighting, self)
-            own = list(self.weighting.parameters())
+            own = self.weighting.trained_parameters()
             if own:
                 lr = {} if self.weighting.lr is None else {"lr": self.weighting.lr}
                 self.optimizers.append(make_optimizer([{"params": own, "weight_decay": 0.0, **lr}]))
@@ -108,6 +120,7 @@ class SequentialStrategy(Strategy):
             self._prepare_gradients(group)
             torch.autograd.backward(evaluation.losses, self._factors(group, scales, evaluation.losses[0]))
             self._check_gradients(batch)
+            self.clipping(self.objective)
             self._advance(optimizer, len(groups))
             backwards += len(group)
         self._clear_gradients()
@@ -117,7 +130,9 @@ class SequentialStrategy(Strategy):
             forwards += 1
         assert first is not None
         cost = StepCost(forwards, backwards, len(groups), len(groups), batch.num_samples)
-        return StepReport(first, cost, groups=tuple(groups), diagnostics=dict(self.grouping.diagnostics))
+        front = self.weighting.diagnostics if self.weighting is not None else {}
+        diagnostics = {**self.grouping.diagnostics, **front, **self.clipping.report()}
+        return StepReport(first, cost, groups=tuple(groups), diagnostics=diagnostics)
 
     def _advance(self, optimizer: Optimizer, num_groups: int) -> None:
         """One optimizer step, at the learning rate of a sub-step."""

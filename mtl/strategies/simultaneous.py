@@ -39,6 +39,9 @@ class SimultaneousStrategy(Strategy):
         weight_decay: `none` refuses an optimizer with weight decay (inside each task's gradient it would enter m
             times); `decoupled` applies it once, as AdamW does.
 
+    No `max_grad_norm`: a step has no update gradient to clip. Each optimizer sees one task's gradient, whose scale a
+    normalising rule removes anyway, and the sum of the updates is no gradient.
+
     Cost of a step: 1 forward, m head and m backbone backwards, m shared optimizer steps; m copies of the state.
 
     **Deviations.** Paper: full text not available to us; results have to be labelled "MAO (reconstruction)". Released

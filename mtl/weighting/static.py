@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mtl.errors import ConfigError
-from mtl.validation import check_non_negative
-from mtl.weighting.base import LossWeighting
+from mtl.weighting.base import LossWeighting, check_all, match_tasks
 
 
 class Static(LossWeighting):
@@ -22,14 +20,7 @@ class Static(LossWeighting):
 
     def __init__(self, weights: float | Sequence[float] | Mapping[str, float] = 1.0) -> None:
         super().__init__()
-        if isinstance(weights, Mapping):
-            values = list(weights.values())
-        elif isinstance(weights, Sequence):
-            values = list(weights)
-        else:
-            values = [weights]
-        for value in values:
-            check_non_negative("weights", value)
+        check_all("weights", weights)
         self.weights = weights
         self.register_buffer("vector", torch.empty(0), persistent=False)
 
@@ -39,23 +30,7 @@ class Static(LossWeighting):
         Raises:
             ConfigError: a task has no weight, or a weight no task.
         """
-        if isinstance(self.weights, Mapping):
-            if set(self.weights) != set(tasks):
-                raise ConfigError(
-                    f"Parameter `weights` should name exactly the tasks {', '.join(tasks)}. "
-                    f"Found `weights = {dict(self.weights)}`."
-                )
-            values = [float(self.weights[task]) for task in tasks]
-        elif isinstance(self.weights, Sequence):
-            values = [float(value) for value in self.weights]
-            if len(values) != len(tasks):
-                raise ConfigError(
-                    f"Parameter `weights` should have one number for each of the {len(tasks)} tasks "
-                    f"({', '.join(tasks)}). Found `weights = {values}`."
-                )
-        else:
-            values = [float(self.weights)] * len(tasks)
-        self.vector = torch.tensor(values, dtype=torch.float64)
+        self.vector = torch.tensor(match_tasks("weights", self.weights, tasks), dtype=torch.float64)
 
     def weigh(self, losses: Tensor) -> Tensor:
         """The given weights."""

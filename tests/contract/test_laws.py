@@ -30,6 +30,10 @@ TASKS = ("a", "b", "c")
 
 EXCEPTIONS = {
     ("single_task", "uncertainty"): "weights its only task by exp(-s), and s is learned",
+    ("single_task", "imtl_l"): "weights its only task by exp(s), and s is learned",
+    ("single_task", "si"): "weights its only task by 1 / loss",
+    ("single_task", "stch"): "weights its only task by 1 / loss, in the warm-up and after it",
+    ("single_task", "dtp"): "weights its only task by how well it does",
     ("reordering", "rlw"): "draws one weight per task position",
     ("reordering", "pcgrad"): "draws task orders",
     ("reordering", "igd"): "updates the tasks in their order",

@@ -11,7 +11,7 @@ import torch
 
 from mtl.aggregation import MGDA, Constant, GradNorm, PCGrad
 from mtl.aggregation.pcgrad import project
-from mtl.weighting import DWA, RLW, Static, Uncertainty, Uniform
+from mtl.weighting import DTP, DWA, FAMO, GLS, IMTLL, RLW, SI, STCH, Static, Uncertainty, Uniform
 
 J_BASE = torch.tensor([[1.0, 0.0, 2.0, 0.0], [0.0, 3.0, -1.0, 0.0], [-2.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
 GRAMIAN = torch.tensor([[5.0, -2.0, -2.0], [-2.0, 10.0, 3.0], [-2.0, 3.0, 6.0]], dtype=torch.float64)
@@ -167,6 +167,25 @@ WEIGHTINGS = {
     "uncertainty_ln2": (Uncertainty(initial_log_variance=math.log(2)), [0.25, 0.5, 0.5]),
     # 1 in the first window
     "dwa": (DWA(), [1.0, 1.0, 1.0]),
+    # prod = 1, G = 1: 1 / (3 L)
+    "gls": (GLS(), [1 / 6, 2 / 3, 1 / 3]),
+    "gls_num_tasks": (GLS("num_tasks"), [0.5, 2.0, 1.0]),
+    # 1 / L
+    "si": (SI(), [0.5, 2.0, 1.0]),
+    # exp(s)
+    "imtl_l": (IMTLL(), [1.0, 1.0, 1.0]),
+    "imtl_l_ln2": (IMTLL(initial_scale=math.log(2)), [2.0, 2.0, 2.0]),
+    # warm-up: 1 / L
+    "stch": (STCH(), [0.5, 2.0, 1.0]),
+    # softmax(L / mu) / 3 at lambda = 1/3, mu = 1/3: exp(2, .5, 1) = 7.3890561, 1.6487213, 2.7182818; sum 11.7560592
+    "stch_equation": (
+        STCH(mu=1 / 3, transform="none", preference=1 / 3, scale="one"),
+        [0.2095106, 0.0467477, 0.0770748],
+    ),
+    # kappa = exp(-L), gamma 1: (1 - exp(-L)) L = 2 * 0.8646647, 0.5 * 0.3934693, 0.6321206
+    "dtp": (DTP(gamma=1.0), [1.7293294, 0.1967347, 0.6321206]),
+    # z = 1/3: 1 / L = (.5, 2, 1), sum 3.5
+    "famo": (FAMO(), [1 / 7, 4 / 7, 2 / 7]),
 }
 
 
@@ -181,6 +200,33 @@ def test_uncertainty_gradient():
     weighting = ready(Uncertainty())
     weighting.weigh(LOSSES)
     assert weighting.log_variance.grad.tolist() == pytest.approx([-0.5, 0.0, -0.5], abs=1e-6)
+
+
+def test_imtl_l_gradient():
+    """exp(s) L - 1 at s = 0."""
+    weighting = ready(IMTLL())
+    weighting.weigh(LOSSES)
+    assert weighting.log_scale.grad.tolist() == pytest.approx([1.0, -0.5, 0.0], abs=1e-6)
+
+
+def test_stch_after_warmup():
+    """Reference (2, .5, 1), then losses (1, .5, 2): ratios (.5, 1, 2), sum 3.5; mu 1: 3 ratio / (3.5 L)."""
+    weighting = ready(STCH(warmup_epochs=0))
+    weighting.weigh(LOSSES)
+    weighting.end_epoch()
+    found = weigh(weighting, torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64))
+    assert found == pytest.approx([3 / 7, 12 / 7, 6 / 7], abs=1e-6)
+
+
+def test_famo_second_step():
+    """Losses (2, .5, 1) -> (1, .5, 2): changes ln 2 (1, 0, -1), mean 0, z = 1/3, gradient ln 2 / 3 (1, 0, -1).
+
+    SGD, lr 3, gamma 0: logits ln 2 (-1, 0, 1); z ~ (.5, 1, 2); over L = (2, .5, 1): (.25, 2, 2), sum 4.25.
+    """
+    weighting = ready(FAMO(rule="sgd", lr=3.0, weight_decay=0.0))
+    weighting.weigh(LOSSES)
+    weighting.observe_after(torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64))
+    assert weigh(weighting) == pytest.approx([1 / 17, 8 / 17, 8 / 17], abs=1e-6)
 
 
 def test_dwa_third_window():

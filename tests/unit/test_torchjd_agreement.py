@@ -10,6 +10,11 @@
 | DWA, window epoch      | scalarization.DWA       | weights, six epochs  | history outside `state_dict()`           |
 | RLW, normal, total one | scalarization.Random,   | weights, same seed   | drawn from the global generator; our     |
 |                        | RandomWeighting         |                      | default sums to m, as `uniform` does     |
+| GLS                    | GeometricMean           | value, weights       | 0 passes its check                       |
+| IMTLL                  | IMTLL                   | value, weights, grad | none                                     |
+| STCH, transform none   | STCH                    | value, weights       | no form of the released code (log)       |
+| FAMO                   | FAMO                    | weights, six steps   | none; masks of the 2nd forward: user's   |
+| SI, DTP                | none                    | -                    | by hand in their own tests               |
 | Constant, Uniform      | SumWeighting, Sum, Mean | weights              | none                                     |
 | GradNorm, Static       | none                    | -                    | by hand in their own tests               |
 """
@@ -19,7 +24,7 @@ import torch
 
 from mtl.aggregation import MGDA, Constant, PCGrad
 from mtl.aggregation.solvers import frank_wolfe
-from mtl.weighting import DWA, RLW, Uncertainty, Uniform
+from mtl.weighting import DWA, FAMO, GLS, IMTLL, RLW, STCH, Uncertainty, Uniform
 
 aggregation = pytest.importorskip("torchjd.aggregation")
 scalarization = pytest.importorskip("torchjd.scalarization")
@@ -134,3 +139,64 @@ def test_sum_and_mean():
         leaf = losses.clone().requires_grad_()
         (expected,) = torch.autograd.grad(theirs(leaf), leaf)
         torch.testing.assert_close(Uniform(reduce).weigh(losses), expected)
+
+
+def derivative(scalarizer, losses):
+    leaf = losses.clone().requires_grad_()
+    value = scalarizer(leaf)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+
+def loss_vectors(m, count=5):
+    generator = torch.Generator().manual_seed(m)
+    return [torch.rand(m, dtype=torch.float64, generator=generator) + 0.1 for _ in range(count)]
+
+
+def start(weighting, m):
+    weighting.setup(tuple("abcdef"[:m]), ("regression",) * m, torch.Generator())
+    return weighting
+
+
+def test_geometric_mean():
+    mine = start(GLS(), 4)
+    for losses in loss_vectors(4):
+        value, weights = derivative(scalarization.GeometricMean(), losses)
+        torch.testing.assert_close(mine(losses), value)
+        torch.testing.assert_close(mine.weigh(losses), weights)
+
+
+def test_imtl_l_value_weights_and_gradient():
+    mine, theirs = start(IMTLL(), 4).double(), scalarization.IMTLL(4).double()
+    for losses in loss_vectors(4):
+        with torch.no_grad():
+            mine.log_scale.copy_(losses - 0.5)
+            theirs.log_scale.copy_(losses - 0.5)
+        value, weights = derivative(theirs, losses)
+        torch.testing.assert_close(mine(losses), value)
+        torch.testing.assert_close(mine.weigh(losses), weights)
+        (gradient,) = torch.autograd.grad(theirs(losses), theirs.log_scale)
+        torch.testing.assert_close(mine.log_scale.grad, gradient)
+
+
+@pytest.mark.parametrize("mu", [1e-4, 0.1, 1.0, 10.0])
+def test_smooth_tchebycheff(mu):
+    preference, ideal = [0.5, 0.2, 0.3], [0.1, 0.0, -0.2]
+    theirs = scalarization.STCH(mu, torch.tensor(preference), torch.tensor(ideal))
+    mine = start(STCH(mu=mu, transform="none", preference=preference, ideal=ideal, scale="one"), 3)
+    for losses in loss_vectors(3):
+        value, weights = derivative(theirs, losses)
+        torch.testing.assert_close(mine(losses), value)
+        torch.testing.assert_close(mine.weigh(losses), weights)
+
+
+def test_famo_over_steps():
+    minima = [0.05, 0.0, 0.1]
+    mine = start(FAMO(min_losses=minima), 3)
+    theirs = scalarization.FAMO(3, min_losses=torch.tensor(minima, dtype=torch.float64)).double()
+    for losses in loss_vectors(3, count=6):
+        _, weights = derivative(theirs, losses)
+        torch.testing.assert_close(mine.weigh(losses), weights, rtol=1e-7, atol=1e-9)
+        after = 0.1 + losses.flip(0) * losses
+        mine.observe_after(after)
+        theirs.update(after)
+    assert (mine.logits.max() - mine.logits.min()).item() > 0.01
