@@ -1,9 +1,10 @@
 """Gramian weightings: inner products of task gradients to task weights. One file a method; torch only."""
 
 from mtl.aggregation.base import GramianWeighting
+from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.gradnorm import GradNorm
 from mtl.aggregation.mgda import MGDA
 from mtl.aggregation.pcgrad import PCGrad
 
-__all__ = ["MGDA", "Constant", "GradNorm", "GramianWeighting", "PCGrad"]
+__all__ = ["MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "PCGrad"]
