@@ -5,6 +5,7 @@ from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.gradnorm import GradNorm
 from mtl.aggregation.mgda import MGDA
+from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
 
-__all__ = ["MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "PCGrad"]
+__all__ = ["MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
