@@ -4,8 +4,9 @@ from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.gradnorm import GradNorm
+from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
 from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
 
-__all__ = ["MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
+__all__ = ["IMTLG", "MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
