@@ -1,5 +1,6 @@
 """Gramian weightings: inner products of task gradients to task weights. One file a method; torch only."""
 
+from mtl.aggregation.aligned_mtl import AlignedMTL
 from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
@@ -9,4 +10,4 @@ from mtl.aggregation.mgda import MGDA
 from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
 
-__all__ = ["IMTLG", "MGDA", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
+__all__ = ["IMTLG", "MGDA", "AlignedMTL", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
