@@ -9,5 +9,17 @@ from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
 from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
+from mtl.aggregation.upgrad import UPGrad
 
-__all__ = ["IMTLG", "MGDA", "AlignedMTL", "CAGrad", "Constant", "GradNorm", "GramianWeighting", "NashMTL", "PCGrad"]
+__all__ = [
+    "IMTLG",
+    "MGDA",
+    "AlignedMTL",
+    "CAGrad",
+    "Constant",
+    "GradNorm",
+    "GramianWeighting",
+    "NashMTL",
+    "PCGrad",
+    "UPGrad",
+]
