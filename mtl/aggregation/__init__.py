@@ -4,6 +4,7 @@ from mtl.aggregation.aligned_mtl import AlignedMTL
 from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
+from mtl.aggregation.dualproj import DualProj
 from mtl.aggregation.gradnorm import GradNorm
 from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
@@ -17,6 +18,7 @@ __all__ = [
     "AlignedMTL",
     "CAGrad",
     "Constant",
+    "DualProj",
     "GradNorm",
     "GramianWeighting",
     "NashMTL",
