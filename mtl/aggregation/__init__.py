@@ -6,6 +6,7 @@ from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.dualproj import DualProj
 from mtl.aggregation.gradnorm import GradNorm
+from mtl.aggregation.gradvac import GradVac
 from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
 from mtl.aggregation.nash_mtl import NashMTL
@@ -20,6 +21,7 @@ __all__ = [
     "Constant",
     "DualProj",
     "GradNorm",
+    "GradVac",
     "GramianWeighting",
     "NashMTL",
     "PCGrad",
