@@ -5,6 +5,7 @@ from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.dualproj import DualProj
+from mtl.aggregation.fairgrad import FairGrad
 from mtl.aggregation.gradnorm import GradNorm
 from mtl.aggregation.gradvac import GradVac
 from mtl.aggregation.imtl_g import IMTLG
@@ -20,6 +21,7 @@ __all__ = [
     "CAGrad",
     "Constant",
     "DualProj",
+    "FairGrad",
     "GradNorm",
     "GradVac",
     "GramianWeighting",
