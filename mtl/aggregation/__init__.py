@@ -3,6 +3,7 @@
 from mtl.aggregation.aligned_mtl import AlignedMTL
 from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
+from mtl.aggregation.con_fig import ConFIG
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.dualproj import DualProj
 from mtl.aggregation.fairgrad import FairGrad
@@ -19,6 +20,7 @@ __all__ = [
     "MGDA",
     "AlignedMTL",
     "CAGrad",
+    "ConFIG",
     "Constant",
     "DualProj",
     "FairGrad",
