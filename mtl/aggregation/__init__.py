@@ -5,6 +5,7 @@ from mtl.aggregation.base import GramianWeighting
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.con_fig import ConFIG
 from mtl.aggregation.constant import Constant
+from mtl.aggregation.cr_mogm import CRMOGM
 from mtl.aggregation.dualproj import DualProj
 from mtl.aggregation.fairgrad import FairGrad
 from mtl.aggregation.gradnorm import GradNorm
@@ -16,6 +17,7 @@ from mtl.aggregation.pcgrad import PCGrad
 from mtl.aggregation.upgrad import UPGrad
 
 __all__ = [
+    "CRMOGM",
     "IMTLG",
     "MGDA",
     "AlignedMTL",
