@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtl.aggregation.base import GramianWeighting
-from mtl.aggregation.solvers.min_norm import EPS
+from mtl.aggregation.solvers.equal_angles import resolution
 from mtl.validation import check_choice
 
 SCALES = ("min", "median", "rmse")
@@ -18,7 +18,8 @@ class AlignedMTL(GramianWeighting):
 
     .. math:: \hat J = B J, \qquad B = \sigma\, V \Lambda^{-1/2} V^\top, \qquad w = B\, 1
 
-    B is symmetric; eigenvalues of G that are 0 up to rounding (m eps times the largest) are left out.
+    B is symmetric. Eigenvalues of G that are 0 up to rounding are left out: m eps times the largest, with eps of
+    float32 where G is not positive semi-definite to float64 accuracy.
 
     Args:
         scale: :math:`\sigma^2` is the smallest kept eigenvalue (`min`, paper), their `median` (the lower one of two) or
@@ -45,7 +46,7 @@ class AlignedMTL(GramianWeighting):
         """Row sums of B."""
         m = len(gramian)
         values, vectors = torch.linalg.eigh(gramian)
-        kept = values > m * EPS * values[-1].clamp_min(0)
+        kept = values > resolution(values) * values[-1].clamp_min(0)
         rank = int(kept.sum())
         self.rank_deficient += rank < m
         self.diagnostics = {"rank": float(rank), "rank_deficient_total": float(self.rank_deficient)}

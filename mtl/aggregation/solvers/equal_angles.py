@@ -3,16 +3,28 @@
 import torch
 from torch import Tensor
 
-from mtl.aggregation.solvers.min_norm import EPS
+from mtl.aggregation.solvers.min_norm import EPS, EPS32
+
+
+def resolution(values: Tensor) -> float:
+    """What an eigenvalue has to exceed, relative to the largest, to be told from 0: m eps.
+
+    eps is that of float32 where the smallest is below 0 by more than float64 explains: products of float32 gradients.
+
+    Args:
+        values: Eigenvalues (m,), ascending.
+    """
+    m = len(values)
+    return m * (EPS32 if values[0] < -m * EPS * values[-1] else EPS)
 
 
 def equal_angles(cosines: Tensor) -> tuple[Tensor, int]:
     """Minimum-norm least-squares solution v (m,) of C v = 1, and the rank of C.
 
-    Eigenvalues below m eps times the largest count as 0.
+    Eigenvalues below `resolution` times the largest count as 0.
     """
     values, vectors = torch.linalg.eigh(cosines)
-    kept = values > len(values) * EPS * values[-1]
+    kept = values > resolution(values) * values[-1]
     vectors = vectors[:, kept]
     return vectors @ (vectors.sum(0) / values[kept]), int(kept.sum())
 
@@ -22,10 +34,9 @@ def equal_projections(cosines: Tensor, a: Tensor) -> Tensor:
 
     Exact equality wherever it is possible; defined also where C v = 1 has no solution or a . v = 0 for it.
     """
-    m = len(a)
     start = a / (a @ a)
     basis = torch.linalg.qr(a[:, None], mode="complete").Q[:, 1:]
     centered = cosines - cosines.mean(0)
-    inverse = torch.linalg.pinv(centered @ basis, rtol=m * EPS)
+    inverse = torch.linalg.pinv(centered @ basis, rtol=resolution(torch.linalg.eigvalsh(cosines)))
     v: Tensor = start - basis @ (inverse @ (centered @ start))
     return v

@@ -69,3 +69,14 @@ def test_degenerate(kind, scale):
 def test_options_are_checked(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         AlignedMTL(**options)
+
+
+def test_rounding_of_float32_is_no_direction():
+    """Three all but equal rows of float32: their products have an eigenvalue below 0, and rank 1."""
+    gramian = torch.ones(3, 3, dtype=torch.float64) + torch.diag(torch.full((3,), -2e-7, dtype=torch.float64))
+    method = AlignedMTL()
+    weights = method(gramian, torch.ones(3))
+    assert method.diagnostics["rank"] == 1
+    assert method.diagnostics["rank_deficient_total"] == 1
+    assert weights.tolist() == pytest.approx([weights[0].item()] * 3)
+    assert 0 < weights[0] < 2

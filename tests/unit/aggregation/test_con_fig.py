@@ -53,3 +53,14 @@ def test_a_zero_row_is_left_out():
 @pytest.mark.parametrize("kind", DEGENERATE)
 def test_degenerate(kind):
     assert torch.isfinite(weigh(ConFIG(), DEGENERATE[kind])).all()
+
+
+def test_rounding_of_float32_is_no_direction():
+    """Three all but equal rows of float32: their products have an eigenvalue below 0, and rank 1."""
+    gramian = torch.ones(3, 3, dtype=torch.float64) + torch.diag(torch.full((3,), -2e-7, dtype=torch.float64))
+    method = ConFIG()
+    weights = method(gramian, torch.ones(3))
+    assert method.diagnostics["rank"] == 1
+    assert method.diagnostics["rank_deficient_total"] == 1
+    assert weights.tolist() == pytest.approx([weights[0].item()] * 3)
+    assert 0 < weights[0] < 2
