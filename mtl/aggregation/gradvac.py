@@ -72,22 +72,32 @@ class GradVac(GramianWeighting):
         norms = gramian.diagonal().clamp_min(0).sqrt()
         coefficients = torch.eye(m, dtype=gramian.dtype)
         products = gramian.clone()  # C G
+        # Every pair meets once, so what belongs to it is looked up and written back once: column t is the t-th meeting.
+        targets = self.average.gather(1, orders)
+        target_sines = (1 - targets**2).clamp_min(0).sqrt()
+        cosines, other_norms = torch.zeros_like(targets), norms[orders]
+        meets = (orders != tasks[:, None]) & (other_norms > 0)
+        defined, below = torch.zeros_like(meets), torch.zeros_like(meets)
         raised = 0
-        for other in orders.T:
+        for t, other in enumerate(orders.T):
+            target, target_sine, norm = targets[:, t], target_sines[:, t], other_norms[:, t]
             lengths = (products * coefficients).sum(1).clamp_min(0).sqrt()
-            defined = (tasks != other) & (norms[other] > 0) & (lengths > 0)
-            product = torch.where(defined, lengths * norms[other], 1.0)
-            cosine = (products[tasks, other] / product).clamp(-1, 1)
-            target = self.average[tasks, other]
-            below = defined & (cosine < target)
-            sine, target_sine = (1 - cosine**2).sqrt(), (1 - target**2).clamp_min(0).sqrt()
-            active = below & (target_sine > 0)
-            self.skipped += (below & ~active).sum()
-            bottom = torch.where(active, norms[other] * target_sine, 1.0)
-            amount = torch.where(active, lengths * (target * sine - cosine * target_sine) / bottom, 0.0)
-            coefficients[tasks, other] += amount
-            products += amount[:, None] * gramian[other]
+            defined[:, t] = meets[:, t] & (lengths > 0)
+            cosine = products.gather(1, other[:, None])[:, 0] / (lengths * norm)
+            cosine = torch.where(defined[:, t], cosine, 0.0).clamp(-1, 1)
+            cosines[:, t] = cosine
+            below[:, t] = defined[:, t] & (cosine < target)
+            active = below[:, t] & (target_sine > 0)
+            if not active.any():
+                continue
             raised += int(active.sum())
-            seen = defined if self.update == "every" else below
-            self.average[tasks, other] = torch.where(seen, target + self.beta * (cosine - target), target)
+            sine = (1 - cosine**2).sqrt()
+            amount = lengths * (target * sine - cosine * target_sine) / (norm * target_sine)
+            amount = torch.where(active, amount, 0.0)[:, None]
+            coefficients.scatter_add_(1, other[:, None], amount)
+            products += amount * gramian[other]
+        self.skipped += (below & (target_sines == 0)).sum()
+        seen = defined if self.update == "every" else below
+        moved = torch.where(seen, targets + self.beta * (cosines - targets), targets)
+        self.average.scatter_(1, orders, moved)
         return coefficients.sum(0), raised

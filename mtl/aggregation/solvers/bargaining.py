@@ -109,7 +109,8 @@ def _newton(cosines: Tensor, b: Tensor, p: float, max_iter: int, eps: float) -> 
         if info.item():
             return best, iterations
         step = torch.cholesky_solve((force - product)[:, None], factor)[:, 0]
-        v = v + _line_search(cosines, b, p, v, product, step) * step
+        near = (step @ (force - product)).item() < 0.01 * pull * scale ** (1 - p)  # in Newton's quadratic phase
+        v = v + (1.0 if near and (v + step).min() > 0 else _line_search(cosines, b, p, v, product, step)) * step
 
 
 def _line_search(cosines: Tensor, b: Tensor, p: float, v: Tensor, product: Tensor, step: Tensor) -> float:
