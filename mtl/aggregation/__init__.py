@@ -1,9 +1,35 @@
 """Gramian weightings: inner products of task gradients to task weights. One file a method; torch only."""
 
+from mtl.aggregation.aligned_mtl import AlignedMTL
 from mtl.aggregation.base import GramianWeighting
+from mtl.aggregation.cagrad import CAGrad
+from mtl.aggregation.con_fig import ConFIG
 from mtl.aggregation.constant import Constant
+from mtl.aggregation.cr_mogm import CRMOGM
+from mtl.aggregation.dualproj import DualProj
+from mtl.aggregation.fairgrad import FairGrad
 from mtl.aggregation.gradnorm import GradNorm
+from mtl.aggregation.gradvac import GradVac
+from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
+from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
+from mtl.aggregation.upgrad import UPGrad
 
-__all__ = ["MGDA", "Constant", "GradNorm", "GramianWeighting", "PCGrad"]
+__all__ = [
+    "CRMOGM",
+    "IMTLG",
+    "MGDA",
+    "AlignedMTL",
+    "CAGrad",
+    "ConFIG",
+    "Constant",
+    "DualProj",
+    "FairGrad",
+    "GradNorm",
+    "GradVac",
+    "GramianWeighting",
+    "NashMTL",
+    "PCGrad",
+    "UPGrad",
+]

@@ -35,7 +35,14 @@ EXCEPTIONS = {
     ("single_task", "stch"): "weights its only task by 1 / loss, in the warm-up and after it",
     ("single_task", "dtp"): "weights its only task by how well it does",
     ("reordering", "rlw"): "draws one weight per task position",
+    (
+        "single_task",
+        "cagrad",
+    ): "its only gradient times (1 + c) / (1 + c^2): the average and the worst task are the same",
+    ("single_task", "nash_mtl"): "gives its only gradient the norm 1",
+    ("single_task", "fairgrad"): "gives its only gradient another norm",
     ("reordering", "pcgrad"): "draws task orders",
+    ("reordering", "gradvac"): "draws task orders",
     ("reordering", "igd"): "updates the tasks in their order",
     ("reordering", "igd_per_task"): "updates the tasks in their order",
     ("reordering", "random_groups"): "draws groups by position",
@@ -53,8 +60,9 @@ def test_law_02_one_task_is_plain_training(name):
     objective = make_objective(("a",))
     plain = make_objective(("a",))
     batches = make_batches(("a",))
-    train(build_strategy(name, *fast_warmup(name)), objective, batches, adam)
-    difference = distance(parameters_of(objective), plain_steps(plain, batches, adam))
+    optimizer = sgd if excused("single_task", name) else adam  # Adam hides a constant factor
+    train(build_strategy(name, *fast_warmup(name)), objective, batches, optimizer)
+    difference = distance(parameters_of(objective), plain_steps(plain, batches, optimizer))
     if excused("single_task", name):
         assert difference > 1e-6, "no exception any more: remove it from the table"
     else:

@@ -9,7 +9,22 @@ import math
 import pytest
 import torch
 
-from mtl.aggregation import MGDA, Constant, GradNorm, PCGrad
+from mtl.aggregation import (
+    CRMOGM,
+    IMTLG,
+    MGDA,
+    AlignedMTL,
+    CAGrad,
+    ConFIG,
+    Constant,
+    DualProj,
+    FairGrad,
+    GradNorm,
+    GradVac,
+    NashMTL,
+    PCGrad,
+    UPGrad,
+)
 from mtl.aggregation.pcgrad import project
 from mtl.weighting import DTP, DWA, FAMO, GLS, IMTLL, RLW, SI, STCH, Static, Uncertainty, Uniform
 
@@ -53,6 +68,16 @@ AGGREGATORS = {
     # l2: n = (sqrt 5, sqrt 10, sqrt 6), the same formula evaluated in the test below
     # GradNorm: the first step uses weights 1
     "gradnorm": (GradNorm(), [1.0, 1.0, 1.0]),
+    # CAGrad: |g0|^2 = sum of G / 9 = 19 / 9. Extra weight on task 1 only, y = c |g0| / |g1| = 0.4 sqrt(19 / 45): then
+    #   g_k . d = (1/3 + 5 y, 11/3 - 2 y, 7/3 - 2 y) = (1.633, 3.147, 1.814): task 1 is the worst. Times 3 / 1.16.
+    "cagrad": (CAGrad(), [(1 + 1.2 * math.sqrt(19 / 45)) / 1.16, 1 / 1.16, 1 / 1.16]),
+    "cagrad_paper": (CAGrad(rescale="none", match_sum=False), [1 / 3 + 0.4 * math.sqrt(19 / 45), 1 / 3, 1 / 3]),
+    # UPGrad: g1 conflicts with g2 and g3: 10 y2 + 3 y3 = 2 = 3 y2 + 6 y3, so y = (6, 14) / 51; g2 and g3 conflict with
+    #   g1 only: y1 = 2 / 5 each. The average itself, (1/3, 11/3, 7/3), conflicts with none.
+    "upgrad": (UPGrad(), [(1 + 4 / 5) / 3, (1 + 6 / 51) / 3, (1 + 14 / 51) / 3]),
+    "dualproj": (DualProj(), [1 / 3, 1 / 3, 1 / 3]),
+    # the first step is that of the method inside
+    "cr_mogm": (CRMOGM(MGDA()), [71 / 141, 21 / 141, 49 / 141]),
 }
 
 
@@ -74,6 +99,60 @@ def test_mgda_by_norms(normalization, with_losses):
     assert min(raw) > 0
     found = MGDA(normalization=normalization)(GRAMIAN, LOSSES)
     assert found.tolist() == pytest.approx([value / sum(raw) for value in raw], abs=1e-6)
+
+
+def cofactors_times_norms():
+    """det(G) G^-1 n, the weights of IMTL-G and ConFIG up to their length."""
+    n = [math.sqrt(5), math.sqrt(10), math.sqrt(6)]
+    return [sum(c * x for c, x in zip(row, n, strict=True)) for row in [[51, 6, 14], [6, 26, -11], [14, -11, 46]]]
+
+
+def test_imtl_g_by_hand():
+    raw = cofactors_times_norms()
+    assert IMTLG()(GRAMIAN, LOSSES).tolist() == pytest.approx([value / sum(raw) for value in raw], abs=1e-6)
+
+
+def test_config_by_hand():
+    """d = (sum_k g_k . u) u along x = J^T G^-1 n with |x|^2 = n . G^-1 n and g_k . x = n_k."""
+    raw, n = cofactors_times_norms(), [math.sqrt(5), math.sqrt(10), math.sqrt(6)]
+    factor = sum(n) / sum(a * b for a, b in zip(raw, n, strict=True))
+    assert ConFIG()(GRAMIAN, LOSSES).tolist() == pytest.approx([factor * value for value in raw], abs=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "square"), [("min", 1.0), ("median", 1.0), ("rmse", 2.0)])
+def test_aligned_mtl_by_hand(scale, square):
+    """G = [[2, 1], [1, 2]]: eigenvalues 1 and 3, and (1, 1) belongs to 3: B 1 = sqrt(square / 3) (1, 1)."""
+    gramian = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    found = AlignedMTL(scale=scale)(gramian, LOSSES[:2])
+    assert found.tolist() == pytest.approx([math.sqrt(square / 3)] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", [NashMTL(max_norm=0), FairGrad(alpha=1.0, max_norm=0)])
+def test_nash_mtl_by_its_equation(method):
+    """a_k (5 a1 - 2 a2 - 2 a3, ...) = 1 in plain floats."""
+    a = method(GRAMIAN, LOSSES).tolist()
+    for k, row in enumerate(GRAMIAN.tolist()):
+        assert a[k] * sum(g * x for g, x in zip(row, a, strict=True)) == pytest.approx(1, abs=1e-6)
+
+
+def test_nash_mtl_of_two_tasks_by_hand():
+    """Norms p, q and cosine r: a = (1/p, 1/q) / sqrt(1 + r); g1, g2: p = sqrt 5, q = sqrt 10, r = -2 / sqrt 50."""
+    root = math.sqrt(1 - 2 / math.sqrt(50))
+    expected = [1 / math.sqrt(5) / root, 1 / math.sqrt(10) / root]
+    assert NashMTL(max_norm=0)(GRAMIAN[:2, :2], LOSSES[:2]).tolist() == pytest.approx(expected, abs=1e-6)
+    halved = [value / math.sqrt(2) for value in expected]  # |d| = sqrt 2 -> 1
+    assert NashMTL()(GRAMIAN[:2, :2], LOSSES[:2]).tolist() == pytest.approx(halved, abs=1e-6)
+
+
+def test_fairgrad_of_one_task_by_hand():
+    """5 a = a^(-1/2): a = 5^(-2/3)."""
+    assert FairGrad(max_norm=0)(GRAMIAN[:1, :1], LOSSES[:1]).item() == pytest.approx(5 ** (-2 / 3), abs=1e-6)
+
+
+def test_gradvac_starts_as_pcgrad():
+    """Averages 0: PCGrad's numbers, one of the two orders of task 1."""
+    found = setup(GradVac(beta=0.0))(GRAMIAN, LOSSES).tolist()
+    assert [round(value, 6) for value in found] in ([1.8, 1.2, 1.233333], [1.8, 1.1, 1.333333])
 
 
 def test_mgda_squared_norm():

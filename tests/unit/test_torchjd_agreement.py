@@ -16,13 +16,23 @@
 | FAMO                   | FAMO                    | weights, six steps   | none; masks of the 2nd forward: user's   |
 | SI, DTP                | none                    | -                    | by hand in their own tests               |
 | Constant, Uniform      | SumWeighting, Sum, Mean | weights              | none                                     |
+| AlignedMTL, mean       | AlignedMTLWeighting     | weights, all scales  | rank tolerance of the default type       |
+| IMTLG                  | IMTLGWeighting          | weights, full rank   | theirs: pseudo-inverse of G itself       |
+| ConFIG                 | ConFIG                  | d                    | their SVD of unit rows, not of cosines   |
+| GradVac                | GradVacWeighting        | weights and averages | m = 2 (their orders: global generator);  |
+|                        |                         |                      | 1e-8 in the denominators                 |
+| CRMOGM                 | CRMOGMWeighting         | weights, five steps  | none                                     |
+| CAGrad, NashMTL,       | -                       | -                    | theirs need cvxpy, ECOS, quadprog;       |
+| UPGrad, DualProj       |                         |                      | certificates and scipy in their tests    |
+| FairGrad               | FairGradWeighting       | weights, rows of     | scipy least squares, 1e-8                |
+|                        |                         | equal scale          |                                          |
 | GradNorm, Static       | none                    | -                    | by hand in their own tests               |
 """
 
 import pytest
 import torch
 
-from mtl.aggregation import MGDA, Constant, PCGrad
+from mtl.aggregation import CRMOGM, IMTLG, MGDA, AlignedMTL, ConFIG, Constant, FairGrad, GradVac, PCGrad
 from mtl.aggregation.solvers import frank_wolfe
 from mtl.weighting import DWA, FAMO, GLS, IMTLL, RLW, STCH, Uncertainty, Uniform
 
@@ -200,3 +210,51 @@ def test_famo_over_steps():
         mine.observe_after(after)
         theirs.update(after)
     assert (mine.logits.max() - mine.logits.min()).item() > 0.01
+
+
+@pytest.mark.parametrize("scale", ["min", "median", "rmse"])
+def test_aligned_mtl(scale):
+    for jacobian in jacobians(5):
+        gramian = jacobian @ jacobian.T
+        mine = AlignedMTL(scale=scale, reduce="mean")(gramian, torch.ones(5))
+        theirs = aggregation.AlignedMTLWeighting(scale_mode=scale)(gramian)
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("m", [2, 3, 6])
+def test_imtl_g_and_config(m):
+    for jacobian in jacobians(m):
+        gramian, losses = jacobian @ jacobian.T, torch.ones(m)
+        theirs = aggregation.IMTLGWeighting()(gramian)
+        torch.testing.assert_close(IMTLG()(gramian, losses), theirs, rtol=1e-8, atol=1e-10)
+        mine = ConFIG()(gramian, losses) @ jacobian
+        torch.testing.assert_close(mine, aggregation.ConFIG()(jacobian), rtol=1e-8, atol=1e-10)
+
+
+def test_gradvac_of_two_tasks():
+    mine, theirs = GradVac(beta=0.5), aggregation.GradVacWeighting(beta=0.5, eps=0.0)
+    mine.setup(2, torch.Generator())
+    raised = 0.0
+    for jacobian in jacobians(2, n=3, count=30, shift=0.0):
+        gramian = jacobian @ jacobian.T
+        torch.testing.assert_close(mine(gramian, torch.ones(2)), theirs(gramian), rtol=1e-8, atol=1e-8)
+        raised += mine.diagnostics["raised"]
+    assert raised > 0
+
+
+def test_cr_mogm():
+    mine = CRMOGM(AlignedMTL(reduce="mean"), alpha=0.7)
+    theirs = aggregation.CRMOGMWeighting(aggregation.AlignedMTLWeighting(), alpha=0.7)
+    mine.setup(4, torch.Generator())
+    for jacobian in jacobians(4, count=5):
+        gramian = jacobian @ jacobian.T
+        torch.testing.assert_close(mine(gramian, torch.ones(4)), theirs(gramian), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_fairgrad(alpha):
+    for jacobian in jacobians(4):
+        gramian = jacobian @ jacobian.T
+        theirs = aggregation.FairGradWeighting(alpha=alpha)(gramian)
+        mine = FairGrad(alpha=alpha, max_norm=0)(gramian, torch.ones(4))
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
