@@ -23,6 +23,9 @@ DEFAULTS = {
 }
 
 
+SHORT = ["trainer.max_epochs=15", "trainer.eval_every_epochs=3"]  # overrides on the command line come later and win
+
+
 def main() -> int:
     started = time.monotonic()
     options = dict(DEFAULTS)
@@ -38,7 +41,7 @@ def main() -> int:
         options["tasks"].split(","),
         options["strategies"].split(","),
         [int(seed) for seed in options["seeds"].split(",")],
-        ["experiment_name=demo", *overrides],
+        ["experiment_name=demo", *SHORT, *overrides],
     )
     run_grid(jobs, out)
     write_comparison(out, out)

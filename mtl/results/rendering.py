@@ -52,12 +52,14 @@ def to_rich(comparison: Comparison) -> "Table":
     from rich.table import Table
 
     kept = len(comparison.columns) + len(comparison.delta_m) + 3  # method, values, mean rank, ms/step
+    lines = [[cell.replace(" ± ", "±") for cell in _cells(row, comparison)] for row in comparison.rows]
+    lines = [[*cells[:kept], cells[-1]] for cells in lines]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for index, title in enumerate([*_header(comparison)[:kept], "seeds"]):
-        table.add_column(escape(title), justify="right" if index else "left", no_wrap=bool(not index))
-    for row in comparison.rows:
-        cells = _cells(row, comparison)
-        table.add_row(*(escape(cell.replace(" ± ", "±")) for cell in [*cells[:kept], cells[-1]]))
+        heading = escape(title.replace(" ", "\n", 1))
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for cells in lines:
+        table.add_row(*map(escape, cells))
     return table
 
 
