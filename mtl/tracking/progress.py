@@ -26,7 +26,7 @@ class LineProgress(Tracker):
             elapsed = time.monotonic() - self._started
             left = elapsed / max(done, 1) * (self.total_steps - int(event["step"]))
             self._write(
-                f"{self.label}  epoch {event['epoch']}/{event['epochs']}  {summarize(event)}  "
+                f"{self.label}  epoch {round(float(event['epoch']), 2):g}/{event['epochs']}  {summarize(event)}  "
                 f"{clock(elapsed)}, {clock(left)} left"
             )
         elif event["event"] == "end":
