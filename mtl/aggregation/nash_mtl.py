@@ -1,14 +1,9 @@
 """Nash-MTL."""
 
-import torch
-from torch import Tensor
-
-from mtl.aggregation.base import GramianWeighting
-from mtl.aggregation.solvers.bargaining import bargain
-from mtl.validation import check_count, check_non_negative, check_positive
+from mtl.aggregation.bargaining import Bargaining
 
 
-class NashMTL(GramianWeighting):
+class NashMTL(Bargaining):
     r"""Multi-task learning as a bargaining game (Navon et al. 2022, arXiv:2202.01017, Claim 3.1 and Algorithm 1).
 
     The update with the largest product of the tasks' gains, :math:`\max_d \sum_k \log(g_k \cdot d)`, is
@@ -36,38 +31,5 @@ class NashMTL(GramianWeighting):
     with J^T a = 0, counted in `stationary_total`.
     """
 
-    unconverged: Tensor
-    stationary: Tensor
-    left_out: Tensor
-
     def __init__(self, max_norm: float = 1.0, tol: float = 1e-6, max_iter: int = 200) -> None:
-        super().__init__()
-        check_non_negative("max_norm", max_norm)
-        check_positive("tol", tol)
-        check_count("max_iter", max_iter)
-        self.power = 1.0
-        self.max_norm = max_norm
-        self.tol = tol
-        self.max_iter = max_iter
-        for name in ("unconverged", "stationary", "left_out"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
-
-    def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002
-        """The bargaining solution, its norm limited."""
-        solution = bargain(gramian, self.power, self.tol, self.max_iter)
-        self.unconverged += not solution.converged
-        self.stationary += solution.stationary
-        self.left_out += solution.left_out
-        norm = (solution.weights @ gramian @ solution.weights).clamp_min(0).sqrt().item()
-        clip = self.max_norm / norm if 0 < self.max_norm < norm else 1.0
-        self.diagnostics = {
-            "solver_iterations": float(solution.iterations),
-            "residual": solution.residual,
-            "update_norm": norm,
-            "clip_factor": clip,
-            "weight_sum": solution.weights.sum().item() * clip,
-            "unconverged_total": float(self.unconverged),
-            "stationary_total": float(self.stationary),
-            "left_out_total": float(self.left_out),
-        }
-        return solution.weights * clip
+        super().__init__(1.0, max_norm, tol, max_iter)

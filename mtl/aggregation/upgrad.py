@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor
 
-from mtl.aggregation.base import GramianWeighting
-from mtl.aggregation.solvers.dual_cone import project_to_dual_cone
-from mtl.validation import check_choice, check_count, check_non_negative, check_positive
+from mtl.aggregation.dual_cone import DualCone
 
 
-class UPGrad(GramianWeighting):
+class UPGrad(DualCone):
     r"""Each gradient projected onto the dual cone of all, then combined (Quinton and Rey 2024, arXiv:2406.16232).
 
     .. math:: d = \frac1m \sum_k J^\top v_k, \qquad v_k = \arg\min_{v \ge e_k} v^\top G v
@@ -29,32 +27,7 @@ class UPGrad(GramianWeighting):
     Cost: O(m^4) a pivot for all m projections.
     """
 
-    unconverged: Tensor
-
-    def __init__(self, reduce: str = "mean", reg_eps: float = 0.0, tol: float = 1e-9, max_iter: int = 1000) -> None:
-        super().__init__()
-        check_choice("reduce", reduce, ("mean", "sum"))
-        check_non_negative("reg_eps", reg_eps)
-        check_positive("tol", tol)
-        check_count("max_iter", max_iter)
-        self.reduce = reduce
-        self.reg_eps = reg_eps
-        self.tol = tol
-        self.max_iter = max_iter
-        self.register_buffer("unconverged", torch.zeros((), dtype=torch.int64))
-
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002
         """Combined weights of the projections."""
-        m = len(gramian)
-        identity = torch.eye(m, dtype=gramian.dtype)
-        if self.reg_eps > 0:
-            gramian = gramian + self.reg_eps * gramian.trace() * identity
-        solution = project_to_dual_cone(gramian, identity, self.tol, self.max_iter)
-        self.unconverged += not solution.converged
-        self.diagnostics = {
-            "solver_iterations": float(solution.iterations),
-            "kkt_residual": solution.residual,
-            "unconverged_total": float(self.unconverged),
-        }
-        weights = solution.weights.sum(0)
-        return weights / m if self.reduce == "mean" else weights
+        weights = self._project(gramian, torch.eye(len(gramian), dtype=gramian.dtype)).sum(0)
+        return weights / len(gramian) if self.reduce == "mean" else weights
