@@ -45,9 +45,9 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
     if not resume:
         directory.claim(config_yaml)
     with directory.locked():
+        state = _load_resumable(directory, _identity(spec)) if resume else None
         trainer: Trainer | None = None
         try:
-            state = _load_resumable(directory, _identity(spec)) if resume else None
             loaders, fingerprint = _load_data(spec, objective)
             check_selection(spec.trainer.selection, "val" in loaders)
             if state is not None and state["identity"]["data"] != fingerprint:
@@ -191,7 +191,7 @@ def _fit(spec: RunSpec, start: dict[str, Any], directory: RunDirectory, trainer:
     try:
         trainer.fit()
     except NonFiniteError as error:
-        status, message = "diverged", f"step {trainer.step + 1}: {error}"
+        status, message = "diverged", f"after {trainer.step} steps: {error}"
     result: dict[str, Any] = summary.summarize(spec, start, trainer, status, message)
     trainer.log(
         {
@@ -201,7 +201,7 @@ def _fit(spec: RunSpec, start: dict[str, Any], directory: RunDirectory, trainer:
             "message": message,
             "metrics": result["metrics"],
             "cost": result["cost"],
-            "description": f"{status}{f' at {message}' if message else ''}; results in {directory.path}",
+            "description": f"{status}{f' {message}' if message else ''}; results in {directory.path}",
         }
     )
     directory.write_summary(result)

@@ -157,7 +157,7 @@ class Trainer:
         """A loss tells of the parameters before its step; those after the last one are looked at here."""
         bad = [name for name, p in self.objective.model.named_parameters() if not torch.isfinite(p.sum())]
         if bad:
-            raise NonFiniteError(f"The update of step {self.step} made {bad[0]} non-finite. Lower the learning rate.")
+            raise NonFiniteError(f"The last update made {bad[0]} non-finite. Lower the learning rate.")
 
     def _evaluate(self) -> None:
         self._check_parameters()

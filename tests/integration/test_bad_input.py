@@ -194,6 +194,7 @@ def test_resume_with_a_changed_config(finished, capsys, tmp_path):
     config = finished / "config.yaml"
     config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.002"))
     assert "was changed or belongs to another run" in fails([f"resume={finished}"], capsys, tmp_path)
+    assert not (finished / "summary.json").exists(), "a refused resume is no result of the run"
 
 
 def test_resume_with_a_damaged_checkpoint(finished, capsys, tmp_path):
@@ -216,7 +217,7 @@ def test_a_directory_holds_one_run(finished, capsys, tmp_path):
 def test_a_diverging_run_is_a_result(tmp_path):
     summary = run_overrides([*QUICK, "optimizer=sgd", "optimizer.lr=1e12", "trainer.max_epochs=3"], tmp_path / "run")
     assert summary["status"] == "diverged"
-    assert re.search(r"step \d+: Non-finite loss: (left|right) = ", summary["message"])
+    assert re.search(r"after \d+ steps: Non-finite loss: (left|right) = ", summary["message"])
     assert (tmp_path / "run/summary.json").is_file()
 
 
