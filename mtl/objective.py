@@ -11,7 +11,8 @@ from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError, RequirementError
-from mtl.models.model import Features, MultiTaskModel
+from mtl.models.model import MultiTaskModel
+from mtl.models.view import Features
 from mtl.partition import Partition, prove_partition
 from mtl.tasks import TaskSpec
 
@@ -109,9 +110,9 @@ class MultiTaskObjective:
         """
         indices = tuple(range(self.num_tasks)) if tasks is None else tuple(tasks)
         with nullcontext() if update_buffers else self._frozen_buffers():
-            features = self.model.features(batch.inputs)
-            losses = [self._loss(features, batch, index) for index in indices]
             extra = [index for index in measure if index not in indices]
+            features = self.model.features(batch.inputs, [self.tasks[index] for index in (*indices, *extra)])
+            losses = [self._loss(features, batch, index) for index in indices]
             with torch.no_grad():
                 measured = [self._loss(features, batch, index) for index in extra]
         values = torch.stack([loss.detach() for loss in losses] + measured)

@@ -1,7 +1,7 @@
-"""Gramian weightings: inner products of task gradients to task weights. One file a method; torch only."""
+"""Aggregators: task gradients, or their inner products alone, to task weights. One file a method; torch only."""
 
 from mtl.aggregation.aligned_mtl import AlignedMTL
-from mtl.aggregation.base import GramianWeighting
+from mtl.aggregation.base import LEVELS, Aggregator, Combination, GramianWeighting, TaskGradients
 from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.con_fig import ConFIG
 from mtl.aggregation.constant import Constant
@@ -19,9 +19,12 @@ from mtl.aggregation.upgrad import UPGrad
 __all__ = [
     "CRMOGM",
     "IMTLG",
+    "LEVELS",
     "MGDA",
+    "Aggregator",
     "AlignedMTL",
     "CAGrad",
+    "Combination",
     "ConFIG",
     "Constant",
     "DualProj",
@@ -31,5 +34,6 @@ __all__ = [
     "GramianWeighting",
     "NashMTL",
     "PCGrad",
+    "TaskGradients",
     "UPGrad",
 ]

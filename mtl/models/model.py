@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl.errors import ConfigError
+from mtl.models.view import Features, FeatureView
 from mtl.seeding import derive_seed
 from mtl.tasks import TaskSpec
-
-Features = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
-"""What a backbone returns: shared features z (one tensor or several), or task-specific features by task name."""
 
 HeadFactory = Callable[..., nn.Module]
 """(in_features, num_outputs) -> head."""
@@ -29,21 +27,20 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
+        self.view = FeatureView()
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Task names, in the order of the heads."""
         return tuple(self.heads)
 
-    def features(self, inputs: Tensor) -> Features:
-        """The representation of `inputs`."""
-        features: Features = self.backbone(inputs)
-        return features
+    def features(self, inputs: Tensor, tasks: Sequence[str] | None = None) -> Features:
+        """The representation of `inputs`, as far as `tasks` (all for None) need it."""
+        return self.view.features(self.backbone, inputs, self.tasks if tasks is None else tasks)
 
     def predict(self, features: Features, task: str) -> Tensor:
         """The prediction of one task from the representation."""
-        read = features[task] if isinstance(features, Mapping) else features
-        prediction: Tensor = self.heads[task](read)
+        prediction: Tensor = self.heads[task](self.view.read(features, task))
         return prediction
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
