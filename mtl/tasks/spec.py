@@ -1,13 +1,13 @@
 """The description of one task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from mtl.tasks.losses import Loss
-from mtl.tasks.metrics import Metric
+from mtl.tasks.metrics import MakeMetric
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,15 @@ class TaskSpec:
         kind: "classification" or "regression"; some weightings treat the two differently.
         loss: (prediction, target) -> scalar.
         metrics: Name -> constructor taking a device. The first one is the primary metric.
+        dense: Whether predictions are maps (B, num_outputs, H, W).
     """
 
     name: str
     num_outputs: int
     kind: Literal["classification", "regression"]
     loss: Loss
-    metrics: Mapping[str, Callable[[torch.device], Metric]]
+    metrics: Mapping[str, MakeMetric]
+    dense: bool = False
 
     @property
     def primary_metric(self) -> str:

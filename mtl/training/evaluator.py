@@ -6,7 +6,7 @@ import torch
 
 from mtl.datasets.base import TensorLoader
 from mtl.models.model import MultiTaskModel
-from mtl.tasks import TaskSpec
+from mtl.tasks import MetricGroup, TaskSpec
 
 
 @torch.no_grad()
@@ -16,10 +16,12 @@ def evaluate(
     """Metrics over every sample of the split, and mean losses, in evaluation mode.
 
     Returns:
-        {task: {metric: value}} and {task: mean loss}. Neither depends on the batch size beyond rounding.
+        {task: {metric: value}} and {task: mean loss}. Metrics are of the split: they do not depend on the batch size
+        beyond rounding, except those called legacy. A mean loss is the mean of the batch losses, weighted by their
+        numbers of samples: where a batch loss is a mean over valid pixels (0 without any), it depends on the cut.
     """
     device = loader.split.inputs.device
-    metrics = {spec.name: {name: make(device) for name, make in spec.metrics.items()} for spec in specs}
+    metrics = {spec.name: MetricGroup(spec.metrics, device) for spec in specs}
     losses = torch.zeros(len(specs), dtype=torch.float64, device=device)
     seen = 0
     was_training = model.training
@@ -29,9 +31,8 @@ def evaluate(
         for index, spec in enumerate(specs):
             prediction, target = model.predict(features, spec.name), batch.targets[spec.name]
             losses[index] += spec.loss(prediction, target).double() * batch.num_samples
-            for metric in metrics[spec.name].values():
-                metric.update(prediction, target)
+            metrics[spec.name].update(prediction, target)
         seen += batch.num_samples
     model.train(was_training)
-    values = {task: {name: metric.compute() for name, metric in own.items()} for task, own in metrics.items()}
+    values = {task: group.compute() for task, group in metrics.items()}
     return values, dict(zip(values, (losses / max(seen, 1)).tolist(), strict=True))
