@@ -20,6 +20,7 @@ class TaskSpec:
         kind: "classification" or "regression"; some weightings treat the two differently.
         loss: (prediction, target) -> scalar.
         metrics: Name -> constructor taking a device. The first one is the primary metric.
+        dense: Whether there is a prediction per pixel (B, num_outputs, H, W) instead of one per sample.
     """
 
     name: str
@@ -27,6 +28,7 @@ class TaskSpec:
     kind: Literal["classification", "regression"]
     loss: Loss
     metrics: Mapping[str, Callable[[torch.device], Metric]]
+    dense: bool = False
 
     @property
     def primary_metric(self) -> str:
