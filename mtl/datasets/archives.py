@@ -74,6 +74,16 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield member.name, stream
             else:
                 _safe(archive, member.name)
+    if not archive.name.lower().endswith("gz"):
+        _check_end(archive)
+
+
+def _check_end(archive: Path) -> None:
+    """A plain tar ends with blocks of zeros; cut between two members it would read as a shorter one."""
+    with archive.open("rb") as stream:
+        stream.seek(max(0, archive.stat().st_size - tarfile.BLOCKSIZE))
+        if any(stream.read()):
+            raise tarfile.ReadError("unexpected end of data")
 
 
 def _safe(archive: Path, name: str) -> PurePosixPath:

@@ -179,7 +179,7 @@ def inspect(directory: Path, split: str, field: Field, count: int) -> ArrayInfo:
     array = open_array(directory, split, field, count)
     step = max(1, INSPECT_BYTES // field.sample_bytes)
     for start in range(0, count, step):
-        chunk = np.ascontiguousarray(array[start : start + step])
+        chunk = np.array(array[start : start + step])
         digest.update(chunk.tobytes())
         entries = torch.from_numpy(chunk)
         if field.kind == "values":

@@ -119,7 +119,9 @@ def convert(stored: Tensor, target: Target) -> Tensor:
     valid = values.isfinite().all(dim=1, keepdim=True)
     values = torch.where(valid, values, 0.0)
     if target.kind == "directions":
-        values = values / values.norm(dim=1, keepdim=True).clamp_min(1e-6)  # float16 is 0.03 degrees off unit length
+        values = values / values.square().sum(1, keepdim=True).sqrt().clamp_min(
+            1e-6
+        )  # float16 is 0.03 degrees off unit length
     return torch.cat([values, valid.float()], dim=1)
 
 

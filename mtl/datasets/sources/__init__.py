@@ -5,9 +5,11 @@ from pathlib import Path
 
 from mtl.datasets.sources.base import Source, parse_size
 from mtl.datasets.sources.nyuv2_folder import FolderNYUv2
+from mtl.datasets.sources.nyuv2_mat import OfficialNYUv2
+from mtl.datasets.sources.nyuv2_mtan import MtanNYUv2
 from mtl.errors import ConfigError, DataError
 
-LAYOUTS: Mapping[str, Sequence[type[Source]]] = {"nyuv2": (FolderNYUv2,)}
+LAYOUTS: Mapping[str, Sequence[type[Source]]] = {"nyuv2": (OfficialNYUv2, MtanNYUv2, FolderNYUv2)}
 """Data set -> its layouts, the most specific first."""
 DEFAULT_SIZES = {"nyuv2": (288, 384)}
 """Data set -> (H, W) of the published protocols."""
