@@ -1,7 +1,8 @@
-"""Data sets: modules that give the splits as tensors, and the loader over them."""
+"""Data sets: modules that give the splits, and the loader over them."""
 
-from mtl.datasets.base import Batch, DataModule, TensorLoader, TensorSplit
+from mtl.datasets.base import Batch, DataModule, Loader, Split, TensorSplit
 from mtl.datasets.multidigits import MultiDigits
 from mtl.datasets.multimnist import MultiMNIST
+from mtl.datasets.nyuv2 import NYUv2
 
-__all__ = ["Batch", "DataModule", "MultiDigits", "MultiMNIST", "TensorLoader", "TensorSplit"]
+__all__ = ["Batch", "DataModule", "Loader", "MultiDigits", "MultiMNIST", "NYUv2", "Split", "TensorSplit"]

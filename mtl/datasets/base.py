@@ -1,9 +1,9 @@
-"""Data modules: the splits of a data set as tensors on the training device, and loaders that index them."""
+"""Data modules, the splits that they give, and the loader that makes batches of a split."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,26 +40,82 @@ class Batch:
         )
 
 
+Rows = Tensor | slice
+"""Samples of a split: int64 indices (B,) on the CPU, or a range."""
+Augment = Callable[[Batch, torch.Generator], Batch]
+"""A batch and a CPU generator -> the augmented batch, on the same device; draws from that generator only."""
+
+
+class Split(ABC):
+    """One split of a data set. The loader knows nothing else about data.
+
+    Attributes:
+        augment: Applied by the loader to every batch; None for none. Belongs to the training split.
+    """
+
+    augment: Augment | None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where batches come out."""
+
+    @abstractmethod
+    def gather(self, rows: Rows) -> Batch:
+        """The samples `rows`, in that order, without augmentation: a function of `rows` alone."""
+
+    @abstractmethod
+    def select(self, tasks: Sequence[str]) -> "Split":
+        """The same samples with the targets of `tasks` only."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "Split":
+        """The same split with its batches on another device."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that `gather` can give: two runs with the same value saw the same data."""
+
+
 @dataclass(frozen=True)
-class TensorSplit:
+class TensorSplit(Split):
     """A whole split in memory: inputs (N, ...) ready for the model, one target (N, ...) per task."""
 
     inputs: Tensor
     targets: Mapping[str, Tensor]
+    augment: Augment | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.inputs.device
+
+    def gather(self, rows: Rows) -> Batch:
+        """Views for a range, copies for indices."""
+        if isinstance(rows, slice):
+            return Batch(self.inputs[rows], {name: target[rows] for name, target in self.targets.items()})
+        rows = rows.to(self.device)
+        targets = {name: target.index_select(0, rows) for name, target in self.targets.items()}
+        return Batch(self.inputs.index_select(0, rows), targets)
+
     def to(self, device: torch.device) -> "TensorSplit":
         """The same split on another device."""
-        return TensorSplit(self.inputs.to(device), {name: target.to(device) for name, target in self.targets.items()})
+        targets = {name: target.to(device) for name, target in self.targets.items()}
+        return replace(self, inputs=self.inputs.to(device), targets=targets)
 
     def select(self, tasks: Sequence[str]) -> "TensorSplit":
         """The same inputs with the targets of `tasks` only."""
-        return TensorSplit(self.inputs, {name: self.targets[name] for name in tasks})
+        return replace(self, targets={name: self.targets[name] for name in tasks})
 
     def fingerprint(self) -> str:
-        """SHA-256 over all inputs and targets: two runs with the same value saw the same data."""
+        """SHA-256 over all inputs and targets."""
         digest = hashlib.sha256()
         for name, tensor in [("inputs", self.inputs), *sorted(self.targets.items())]:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -67,20 +123,21 @@ class TensorSplit:
         return digest.hexdigest()
 
 
-class TensorLoader:
-    """Batches of an in-memory split by index reads: no per-sample Python, no copies between devices.
+class Loader:
+    """Batches of a split by index reads: no per-sample Python.
 
-    The order of an epoch is a function of (seed, epoch) alone, so a position in training is two integers.
+    The order of an epoch is a function of (seed, epoch), the augmentation of a batch one of (seed, epoch, batch), so
+    a position in training is two integers.
 
     Args:
-        split: The data, already on the training device.
+        split: The data, already set to the training device.
         batch_size: Samples per batch, at least 1.
         shuffle: A new permutation for every epoch; otherwise the stored order.
         drop_last: Leave out the last batch when it is smaller than `batch_size`.
-        seed: Origin of the permutations.
+        seed: Origin of the permutations and of the augmentation.
     """
 
-    def __init__(self, split: TensorSplit, batch_size: int, *, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
+    def __init__(self, split: Split, batch_size: int, *, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
         if drop_last and len(split) < batch_size:
             raise ConfigError(
                 f"`batch_size = {batch_size}` with `drop_last = true` leaves no batch of {len(split)} samples. "
@@ -100,20 +157,18 @@ class TensorLoader:
         """The batches of one epoch, from batch number `start` on."""
         order = self._order(epoch)
         for index in range(start, len(self)):
-            window = slice(index * self.batch_size, (index + 1) * self.batch_size)
-            if order is None:
-                targets = {name: target[window] for name, target in self.split.targets.items()}
-                yield Batch(self.split.inputs[window], targets)
-            else:
-                rows = order[window]
-                targets = {name: target.index_select(0, rows) for name, target in self.split.targets.items()}
-                yield Batch(self.split.inputs.index_select(0, rows), targets)
+            window = slice(index * self.batch_size, min((index + 1) * self.batch_size, len(self.split)))
+            batch = self.split.gather(window if order is None else order[window])
+            if self.split.augment is not None:
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
+                batch = self.split.augment(batch, generator)
+            yield batch
 
     def _order(self, epoch: int) -> Tensor | None:
         if not self.shuffle:
             return None
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "loader", epoch))
-        return torch.randperm(len(self.split), generator=generator).to(self.split.inputs.device)
+        return torch.randperm(len(self.split), generator=generator)
 
 
 class DataModule(ABC):
@@ -130,8 +185,17 @@ class DataModule(ABC):
     eval_batch_size: int
     drop_last: bool
 
+    note: str = ""
+    """What a reader of results has to know about the data beyond the configuration; known after `check`."""
+
+    def check(self) -> None:  # noqa: B027 - most data sets have nothing to check before they are read
+        """Raise DataError if the files are missing or not the ones configured; called before anything is built.
+
+        Reads a manifest at most.
+        """
+
     @abstractmethod
-    def load(self) -> dict[str, TensorSplit]:
+    def load(self) -> Mapping[str, Split]:
         """Read everything. Keys: "train", "test", and "val" where the protocol has a validation split."""
 
 

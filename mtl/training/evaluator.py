@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import torch
 
-from mtl.datasets.base import TensorLoader
+from mtl.datasets.base import Loader
 from mtl.models.model import MultiTaskModel
 from mtl.tasks import MetricGroup, TaskSpec
 
 
 @torch.no_grad()
 def evaluate(
-    model: MultiTaskModel, specs: Sequence[TaskSpec], loader: TensorLoader
+    model: MultiTaskModel, specs: Sequence[TaskSpec], loader: Loader
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Metrics over every sample of the split, and mean losses, in evaluation mode.
 
@@ -20,7 +20,7 @@ def evaluate(
         beyond rounding, except those called legacy. A mean loss is the mean of the batch losses, weighted by their
         numbers of samples: where a batch loss is a mean over valid pixels (0 without any), it depends on the cut.
     """
-    device = loader.split.inputs.device
+    device = loader.split.device
     metrics = {spec.name: MetricGroup(spec.metrics, device) for spec in specs}
     losses = torch.zeros(len(specs), dtype=torch.float64, device=device)
     seen = 0

@@ -60,7 +60,7 @@ def setting_hash(config: Mapping[str, Any]) -> str:
 
 
 NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")
-UNNUMERIC = ("data_dir", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+UNNUMERIC = ("data_dir", "prepared", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
 
 
 def _digest(value: Any) -> str:

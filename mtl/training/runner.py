@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mtl.datasets.base import TensorLoader
+from mtl.datasets.base import Loader
 from mtl.errors import NonFiniteError, RunDirectoryError
 from mtl.models import build_model
 from mtl.objective import MultiTaskObjective
@@ -37,6 +37,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
         config_yaml: The resolved configuration, as text for config.yaml.
         resume: Continue the run that `path` holds; from its start, if it was stopped before its first checkpoint.
     """
+    spec.data.check()
     device = prepare_process(spec.trainer, spec.seed)
     objective = _build_objective(spec, device)
     schedulers = _set_up_strategy(spec, objective)
@@ -93,6 +94,7 @@ def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
     Raises:
         RunDirectoryError: config.yaml or the data are not those the run was trained with.
     """
+    spec.data.check()
     objective = _build_objective(spec, prepare_process(spec.trainer, spec.seed))
     _set_up_strategy(spec, objective)  # a method may stand between backbone and heads
     directory = RunDirectory(path)
@@ -121,13 +123,13 @@ def _build_objective(spec: RunSpec, device: torch.device) -> MultiTaskObjective:
     return MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
 
 
-def _load_data(spec: RunSpec, objective: MultiTaskObjective) -> tuple[dict[str, TensorLoader], str]:
+def _load_data(spec: RunSpec, objective: MultiTaskObjective) -> tuple[dict[str, Loader], str]:
     """Loaders by split, and a fingerprint of everything in them."""
     loaders, digest = {}, hashlib.sha256()
     for split, data in sorted(spec.data.load().items()):
         chosen = data.select(objective.tasks)
         digest.update(f"{split} {chosen.fingerprint()}".encode())
-        loaders[split] = TensorLoader(
+        loaders[split] = Loader(
             chosen.to(objective.device),
             spec.data.batch_size if split == "train" else spec.data.eval_batch_size,
             shuffle=split == "train",

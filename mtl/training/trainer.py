@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from mtl.datasets.base import TensorLoader
+from mtl.datasets.base import Loader
 from mtl.errors import NonFiniteError
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import StepCost, StepReport, Strategy
@@ -47,7 +47,7 @@ class Trainer:
         strategy: Strategy,
         schedulers: Sequence[LRScheduler],
         scheduler_interval: str,
-        loaders: Mapping[str, TensorLoader],
+        loaders: Mapping[str, Loader],
         settings: TrainerSettings,
         log_every_steps: int,
         checkpoint: Path,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.timing import Contender
-from mtl.datasets.base import TensorLoader
+from mtl.datasets.base import Loader
 from mtl.datasets.multimnist import MEAN, STD
 from mtl.datasets.overlay import pair_split
 
@@ -45,8 +45,8 @@ def _images() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def tensors() -> Contender:
-    """One shuffled epoch of TensorLoader."""
-    loader = TensorLoader(pair_split(*_images(), MEAN, STD), BATCH_SIZE, shuffle=True, drop_last=False)
+    """One shuffled epoch of Loader."""
+    loader = Loader(pair_split(*_images(), MEAN, STD), BATCH_SIZE, shuffle=True, drop_last=False)
     epochs = itertools.count()
     return Contender(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
 

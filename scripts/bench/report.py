@@ -34,7 +34,7 @@ contender has a network of its own with the same initial weights and trains it w
   same with `parallel_chunk_size=1` (without vmap), or its scalarizer on the stacked losses; then Adam.
 - **literal loop**: full backward passes from stacked losses with the graph kept, inner products tensor by tensor in
   Python, one more full backward; then Adam.
-- **TensorLoader, DataLoader**: shuffled batches of 256 out of 60,000 random 28x28 images. DataLoader: uint8 images
+- **Loader, DataLoader**: shuffled batches of 256 out of 60,000 random 28x28 images. DataLoader: uint8 images
   through PIL, `ToTensor` and `Normalize`; 0 and 2 workers, the faster one counts; start-up of workers not timed.
 
 One process, after warm-up. In each round every contender has one turn (4 steps in a row), in a new order; a ratio is

@@ -77,7 +77,7 @@ def rows() -> list[Row]:
         Row("literal", f"{name}, ours / literal loop", f"ours:{name}", f"literal:{name}") for name in ("pcgrad", "mgda")
     ]
     dataloaders = ("dataloader:0", "dataloader:2")
-    label = "TensorLoader / fastest DataLoader"
+    label = "Loader / fastest DataLoader"
     return [*found, Row("loader", label, "tensors", dataloaders, LOADER_BAR, per_second=True)]
 
 

@@ -1,9 +1,9 @@
-"""TensorLoader: a position in training is (seed, epoch, batch) and nothing else."""
+"""Loader: a position in training is (seed, epoch, batch) and nothing else."""
 
 import pytest
 import torch
 
-from mtl.datasets import TensorLoader, TensorSplit
+from mtl.datasets import Loader, TensorSplit
 from mtl.errors import ConfigError
 
 COUNT = 23
@@ -16,7 +16,7 @@ def split():
 
 
 def make(split, **options):
-    return TensorLoader(split, **{"batch_size": 5, "shuffle": True, "drop_last": False, "seed": 3, **options})
+    return Loader(split, **{"batch_size": 5, "shuffle": True, "drop_last": False, "seed": 3, **options})
 
 
 def order(loader, epoch, start=0):

@@ -1,0 +1,149 @@
+"""Batches out of a prepared data set."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mtl.datasets.base import Augment, Batch, Rows, Split
+from mtl.datasets.packed import VOID, Array, Manifest, open_array
+from mtl.tasks import IGNORE
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a task's target comes out of a stored field.
+
+    Attributes:
+        field: Name of the stored array.
+        kind: `labels` -> (B, H, W) int64, void -1; `edges` -> (B, H, W) int64 in {0, 1}, void -1, the boundaries of
+            the labels; `values` -> (B, C + 1, H, W) float32, the last channel is the validity; `directions` -> the
+            same for unit vectors; `attribute` -> (B,) int64.
+        classes: For `labels` and `edges`: the class id of stored labels 0, 1, ...; None for the label itself. Maps
+            several labels to one class, or to -1 = void.
+        column: For `attribute`: which one.
+    """
+
+    field: str
+    kind: Literal["labels", "edges", "values", "directions", "attribute"]
+    classes: tuple[int, ...] | None = None
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class PackedSplit(Split):
+    """A split that stays on disk; memory-mapped, so it takes no memory that the system cannot have back.
+
+    Args:
+        directory: Of the prepared set.
+        manifest: Read from there.
+        part: Name of the stored split.
+        rows: Samples of the stored split that belong to this one, (n,) int64; a validation subset is made so.
+        targets: Task -> how its target is read.
+        mean: Subtracted from images in [0, 1], one a channel.
+        std: Divided by after that, > 0.
+        augment: Applied by the loader.
+        device: Where batches come out.
+    """
+
+    directory: Path
+    manifest: Manifest
+    part: str
+    rows: Tensor
+    targets: Mapping[str, Target]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    augment: Augment | None = None
+    device: torch.device = CPU
+    _arrays: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, rows: Rows) -> Batch:
+        """Read, move to the device, convert."""
+        chosen = self.rows[rows]
+        stored = {name: self._read(name, chosen) for name in self._fields()}
+        images = stored["image"].float().div_(255)
+        if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
+            mean, std = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
+            images = images.sub_(mean).div_(std)
+        return Batch(images, {task: convert(stored[target.field], target) for task, target in self.targets.items()})
+
+    def select(self, tasks: Sequence[str]) -> "PackedSplit":
+        """The same images with the targets of `tasks` only."""
+        return replace(self, targets={task: self.targets[task] for task in tasks})
+
+    def to(self, device: torch.device) -> "PackedSplit":
+        """The same split with its batches on another device."""
+        return replace(self, device=device)
+
+    def fingerprint(self) -> str:
+        """From the stored checksums of the arrays in use, the rows and the conversions; reads no array."""
+        arrays = self.manifest.arrays[self.part]
+        content = {
+            "part": self.part,
+            "arrays": {name: arrays[name].sha256 for name in self._fields()},
+            "targets": {task: asdict(target) for task, target in sorted(self.targets.items())},
+            "normalisation": [self.mean, self.std],
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        digest.update(self.rows.numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def _fields(self) -> list[str]:
+        return list(dict.fromkeys(["image", *sorted(target.field for target in self.targets.values())]))
+
+    def _read(self, name: str, rows: Tensor) -> Tensor:
+        if name not in self._arrays:
+            count = self.manifest.counts[self.part]
+            self._arrays[name] = open_array(self.directory, self.part, self.manifest.field(name), count)
+        return torch.from_numpy(self._arrays[name][rows.numpy()]).to(self.device)
+
+
+def convert(stored: Tensor, target: Target) -> Tensor:
+    """Stored entries (B, ...) to a target as the losses read it."""
+    if target.kind == "attribute":
+        return stored[:, target.column].long()
+    if target.kind in ("labels", "edges"):
+        labels = _lookup(target.classes, stored.device)[stored.long()]
+        return labels if target.kind == "labels" else boundaries(labels)
+    values = stored.float()
+    valid = values.isfinite().all(dim=1, keepdim=True)
+    values = torch.where(valid, values, 0.0)
+    if target.kind == "directions":
+        values = values / values.square().sum(1, keepdim=True).sqrt().clamp_min(
+            1e-6
+        )  # float16 is 0.03 degrees off unit length
+    return torch.cat([values, valid.float()], dim=1)
+
+
+def boundaries(labels: Tensor) -> Tensor:
+    """Class ids (B, H, W) -> 1 where a pixel above, below, left or right has another class, else 0; void stays -1.
+
+    A boundary is two pixels wide, one on either side. Void is no class: there is no edge between it and a class.
+    """
+    edges = torch.zeros_like(labels)
+    for dim in (1, 2):
+        size = labels.shape[dim]
+        first, second = labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1)
+        differs = ((first != second) & (first != IGNORE) & (second != IGNORE)).long()
+        edges.narrow(dim, 0, size - 1).bitwise_or_(differs)
+        edges.narrow(dim, 1, size - 1).bitwise_or_(differs)
+    return edges.masked_fill_(labels == IGNORE, IGNORE)
+
+
+def _lookup(classes: tuple[int, ...] | None, device: torch.device) -> Tensor:
+    table = torch.arange(256)
+    if classes is not None:
+        table[:] = IGNORE
+        table[: len(classes)] = torch.tensor(classes)
+    table[VOID] = IGNORE
+    return table.to(device)
