@@ -16,7 +16,7 @@ from mtl.gradients.base import GradientSource
 from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import flatten, gramian, views
+from mtl.gradients.tensors import cross_gramian, flatten, gramian, views
 
 __all__ = [
     "BATCH_AXES",
@@ -24,6 +24,7 @@ __all__ = [
     "GradientSource",
     "LastLayerJacobian",
     "TaskJacobian",
+    "cross_gramian",
     "flatten",
     "gramian",
     "task_rows",

@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 
 
-def gramian(rows: Tensor) -> Tensor:
-    """R R^T as float64 on the CPU; (m, m) from (m, n). Recomputed in float64 if the product overflows."""
-    product = (rows @ rows.T).to("cpu", torch.float64)
-    if not math.isfinite(product.sum().item()) and torch.isfinite(rows).all():
-        wide = rows.to(torch.float64)
-        product = (wide @ wide.T).cpu()
+def cross_gramian(first: Tensor, second: Tensor) -> Tensor:
+    """R S^T as float64 on the CPU; (m, k) from (m, n) and (k, n). Recomputed in float64 if the product overflows."""
+    product = (first @ second.T).to("cpu", torch.float64)
+    if not math.isfinite(product.sum().item()) and torch.isfinite(first).all() and torch.isfinite(second).all():
+        product = (first.to(torch.float64) @ second.to(torch.float64).T).cpu()
     return product
+
+
+def gramian(rows: Tensor) -> Tensor:
+    """R R^T as float64 on the CPU; (m, m) from (m, n)."""
+    return cross_gramian(rows, rows)
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
