@@ -58,8 +58,8 @@ class BilevelStrategy(Strategy):
     """
 
     note = (
-        "the validation split was used to train the task weights: metrics on it, and a checkpoint selected by them, are not "
-        "independent of training"
+        "the validation split was used to train the task weights: metrics on it, and a checkpoint selected by them, "
+        "are not independent of training"
     )
 
     def __init__(

@@ -32,6 +32,7 @@ TASKS = ("a", "b", "c")
 EXCEPTIONS = {
     ("single_task", "uncertainty"): "weights its only task by exp(-s), and s is learned",
     ("single_task", "imtl_l"): "weights its only task by exp(s), and s is learned",
+    ("single_task", "imtl"): "as imtl_l",
     ("single_task", "si"): "weights its only task by 1 / loss",
     ("single_task", "stch"): "weights its only task by 1 / loss, in the warm-up and after it",
     ("single_task", "dtp"): "weights its only task by how well it does",
@@ -47,6 +48,7 @@ EXCEPTIONS = {
     ("reordering", "igd"): "updates the tasks in their order",
     ("reordering", "igd_per_task"): "updates the tasks in their order",
     ("reordering", "random_groups"): "draws groups by position",
+    ("reordering", "heterogeneous_groups"): "deals the tasks of a kind by their order",
     ("reordering", "selective_groups"): "shuffles its groups",
     ("single_task", "modo"): "updates from a third of the batch",
     ("single_task", "sdmgrad"): "updates from a third of the batch",

@@ -105,7 +105,7 @@ def test_never_decayed(rule):
     aggregator = make(rule=rule)
     assert all(group["weight_decay"] == 0 for group in aggregator.optimizer.param_groups)
     with torch.no_grad():
-        aggregator.weights.copy_(torch.tensor([0.5, 1.0, 1.5]))
+        aggregator.raw.copy_(torch.tensor([0.5, 1.0, 1.5]))
     for _ in range(5):
         aggregator(torch.zeros(3, 3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(aggregator.weights.detach(), torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64))
@@ -129,7 +129,7 @@ def test_used_weights_are_a_copy_without_gradient():
     used = aggregator(torch.diag(torch.tensor([9.0, 1.0, 4.0], dtype=torch.float64)), torch.ones(3).double())
     assert used.tolist() == [1.0, 1.0, 1.0]
     assert not used.requires_grad
-    assert aggregator.weights.grad is None
+    assert aggregator.raw.grad is None
 
 
 @pytest.mark.parametrize(("option", "value"), [("alpha", -1.0), ("lr", 0.0), ("rule", "rmsprop"), ("minimum", 0.0)])
