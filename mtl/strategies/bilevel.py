@@ -21,6 +21,7 @@ from mtl.strategies.base import (
     Strategy,
     check_weights,
     parameter_groups,
+    sum_of_norms,
 )
 from mtl.strategies.virtual import displaced, network_parameters, optimizer_drift
 from mtl.validation import check_choice, check_count, check_positive
@@ -181,13 +182,13 @@ class BilevelStrategy(Strategy):
             evaluation = self.objective.evaluate(held_out, used, update_buffers=False)
             directions = [self._objective_gradient(evaluation, row[used], i) for i, row in enumerate(objectives)]
         self._cost += StepCost(forwards=1, backwards=int((objectives != 0).sum()), backbone_backwards=len(objectives))
+        if not all(math.isfinite(sum_of_norms(direction)) for direction in directions):
+            raise NonFiniteError(
+                "Non-finite gradient of the held-out losses, while they are finite. No parameter was changed with it. "
+                "Lower the learning rate or `virtual_lr`, or look for a loss whose derivative is not finite."
+            )
         values = objectives[:, used] @ evaluation.values[used].to("cpu", torch.float64)
         products = torch.stack([self._products(direction, batch, states) for direction in directions])
-        if not math.isfinite(products.sum().item()):
-            raise NonFiniteError(
-                "Non-finite hypergradient of the task weights, while the losses are finite. No parameter was changed "
-                "with it. Lower the learning rate or `virtual_lr`, or look for a loss whose derivative is not finite."
-            )
         return -lr * products, values
 
     def _objective_gradient(self, evaluation: Evaluation, coefficients: Tensor, index: int) -> list[Tensor]:
