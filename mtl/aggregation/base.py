@@ -46,11 +46,13 @@ class Aggregator(nn.Module, ABC):
 
     Attributes:
         levels: Where the method is defined.
+        needs_rows: Whether it reads `TaskGradients.rows` and `point`, beyond Gramian and losses.
         gives_weights: Whether its updates are weighted sums; otherwise they are directions.
         diagnostics: Scalars about the last call: iterations, residual, counts of fallbacks.
     """
 
     levels: tuple[str, ...] = LEVELS
+    needs_rows: bool = True
     gives_weights: bool = True
     diagnostics: dict[str, float]
 
@@ -80,6 +82,8 @@ class GramianWeighting(Aggregator):
 
     The combined gradient is sum_k w_k g_k. Works on m x m numbers only, whatever the number of parameters.
     """
+
+    needs_rows = False
 
     def aggregate(self, gradients: TaskGradients) -> Combination:
         """Weights from the inner products alone."""

@@ -6,6 +6,7 @@ A source measures the Gramian of one evaluation and afterwards writes a combinat
 `.grad` of the shared parameters. What it measures is independent of the method that turns the Gramian into weights:
 
 - `TaskJacobian`: rows over all shared parameters, m backbone backwards;
+- `GhostGramian`: the same Gramian without the rows, where layers allow it; m + 1 backbone backwards, most of them half;
 - `FeatureJacobian`: rows at the shared features (MGDA-UB's bound), one backbone backward;
 - `LastLayerJacobian`: rows over the last shared layer (GradNorm's reference), one whole backbone backward.
 
@@ -14,19 +15,21 @@ Each leaves the gradients of the heads in `heads[k]`, taken from the task's own 
 
 from mtl.gradients.base import GradientSource
 from mtl.gradients.features import BATCH_AXES, FeatureJacobian
+from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import cross_gramian, flatten, gramian, views
+from mtl.gradients.tensors import flatten, gramian, inner_products, views
 
 __all__ = [
     "BATCH_AXES",
     "FeatureJacobian",
+    "GhostGramian",
     "GradientSource",
     "LastLayerJacobian",
     "TaskJacobian",
-    "cross_gramian",
     "flatten",
     "gramian",
+    "inner_products",
     "task_rows",
     "views",
 ]

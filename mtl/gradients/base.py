@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.autograd.graph import GradientEdge
 
 from mtl.errors import NonFiniteError
-from mtl.gradients.cut import Cut, PassCount
+from mtl.gradients.cut import Cut, Keep, PassCount, forget
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -82,13 +82,16 @@ class CutSource(GradientSource):
         self._cut: Cut | None = None
 
     def _begin(
-        self, evaluation: Evaluation, scales: Sequence[Tensor | None], extra: tuple[Parameter, ...] = ()
-    ) -> list[tuple[Tensor, ...]]:
-        """Cut, differentiate above the cut; return the gradients of `extra`."""
+        self,
+        evaluation: Evaluation,
+        scales: Sequence[Tensor | None],
+        extra: Sequence[Tensor | GradientEdge] = (),
+        keep: Keep = forget,
+    ) -> None:
+        """Cut and differentiate; `keep` receives every task's gradients of `extra`."""
         self._cut = Cut(self.objective, evaluation, scales, self.count)
-        found = self._cut.collect(extra)
+        self._cut.collect(extra, keep)
         self.heads = self._cut.heads
-        return found
 
     @property
     def cut(self) -> Cut:

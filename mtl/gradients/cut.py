@@ -1,14 +1,21 @@
 """One evaluation, cut at the shared features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.autograd.graph import GradientEdge
 
 from mtl.gradients.tensors import views
 from mtl.objective import Evaluation, MultiTaskObjective
+
+Keep = Callable[[int, tuple[Tensor | None, ...]], None]
+"""(k, gradients) -> None; receives what was asked for beyond features and heads."""
+
+
+def forget(k: int, gradients: tuple[Tensor | None, ...]) -> None:
+    """Keep nothing."""
 
 
 @dataclass
@@ -49,29 +56,36 @@ class Cut:
         self.matrix = torch.empty(0)
         self.heads: list[tuple[Tensor, ...]] = []
 
-    def collect(self, extra: tuple[Parameter, ...] = ()) -> list[tuple[Tensor, ...]]:
-        """Differentiate every task down to the features and to `extra`; return the gradients of `extra`."""
+    def collect(self, extra: Sequence[Tensor | GradientEdge] = (), keep: Keep = forget) -> None:
+        """Differentiate every task down to the features and to `extra`.
+
+        Args:
+            extra: Parameters, or places in the graph, whose gradients are wanted as well.
+            keep: Takes (k, gradients of `extra`) of one task after the other; None for what a task does not reach.
+        """
         objective, evaluation = self.objective, self.evaluation
         cut = evaluation.features
         rows: list[Tensor] = []
-        rest: list[tuple[Tensor, ...]] = []
         self.heads = []
         for k, loss in enumerate(evaluation.losses):
             head = objective.partition.task_specific[objective.tasks[k]]
-            gradients = torch.autograd.grad(
+            found = torch.autograd.grad(
                 loss,
-                (*cut, *extra, *head),
+                (*cut, *head, *extra),  # type: ignore[arg-type] # tensors and places may be mixed
                 grad_outputs=self.scales[k],
                 retain_graph=bool(extra) or not cut,
-                materialize_grads=True,
+                allow_unused=True,
             )
-            flat = [gradient.reshape(-1) for gradient in gradients[: len(cut)]]
+            known = [
+                torch.zeros_like(tensor) if gradient is None else gradient
+                for gradient, tensor in zip(found, (*cut, *head), strict=False)
+            ]
+            flat = [gradient.reshape(-1) for gradient in known[: len(cut)]]
             rows.append(flat[0] if len(flat) == 1 else torch.cat(flat) if flat else loss.new_empty(0))
-            rest.append(gradients[len(cut) : len(cut) + len(extra)])
-            self.heads.append(gradients[len(cut) + len(extra) :])
+            self.heads.append(tuple(known[len(cut) :]))
+            keep(k, found[len(known) :])
         self.count.heads += len(evaluation.losses)
         self.matrix = torch.stack(rows)
-        return rest
 
     def combine(self, weights: Tensor) -> None:
         """One weighted backward pass; its result becomes `.grad` of the shared parameters."""

@@ -39,7 +39,10 @@ class LastLayerJacobian(CutSource):
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """Backwards through the heads and down to the last shared layer; G = J_last J_last^T."""
-        for k, rows in enumerate(self._begin(evaluation, scales, self.last)):
-            if rows:
-                torch._foreach_copy_(self._rows[k], rows)
+
+        def keep(k: int, found: tuple[Tensor | None, ...]) -> None:
+            for row, gradient in zip(self._rows[k], found, strict=True):
+                row.zero_() if gradient is None else row.copy_(gradient)
+
+        self._begin(evaluation, scales, self.last, keep)
         return self._checked(gramian(self.matrix))

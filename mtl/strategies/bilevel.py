@@ -10,7 +10,7 @@ from torch import Tensor
 from mtl.aggregation import MetaWeighting
 from mtl.datasets.base import Batch, TensorLoader
 from mtl.errors import NonFiniteError, RequirementError
-from mtl.gradients import TaskJacobian, flatten, views
+from mtl.gradients import TaskJacobian, flatten, inner_products, views
 from mtl.objective import Evaluation
 from mtl.seeding import derive_seed, global_states, replayed
 from mtl.strategies.base import (
@@ -203,14 +203,15 @@ class BilevelStrategy(Strategy):
         """Inner products of d with every task gradient at theta (m,), float64 on the CPU."""
         if self.jacobian is not None:
             count = len(self.jacobian.shared)
-            products = torch.mv(self.jacobian.rows, flatten(direction[:count]).to(self.jacobian.rows))
+            rows = self.jacobian.rows
+            products = inner_products(rows, flatten(direction[:count]).to(rows).expand_as(rows))[:, 0].clone()
             position = count
             for k, head in enumerate(self.jacobian.heads):
                 own = direction[position : position + len(head)]
                 for gradient, part in zip(head, own, strict=True):
-                    products[k] += (gradient * part).sum()
+                    products[k] += (gradient * part).sum(dtype=torch.float64).cpu()
                 position += len(head)
-            return products.to("cpu", torch.float64)
+            return products
         norm = float(torch.stack(torch._foreach_norm(list(direction))).norm())
         if norm == 0:
             self._zero_directions += 1

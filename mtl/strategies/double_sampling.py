@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.aggregation import CrossGramianWeighting
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
-from mtl.gradients import TaskJacobian, cross_gramian
+from mtl.gradients import TaskJacobian, inner_products
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     Clipping,
@@ -85,7 +85,7 @@ class DoubleSamplingStrategy(Strategy):
                 self.sources[index].measure(evaluations[index], scales)
                 heads.append(self.sources[index].heads)
         first, second = self.sources
-        weights = check_weights(self.aggregator(cross_gramian(first.rows, second.rows)), self.objective.tasks)
+        weights = check_weights(self.aggregator(inner_products(first.rows, second.rows)), self.objective.tasks)
         if self.samples == 3:
             second.skip(evaluations[2], scales, weights)
             heads.append(second.heads)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.aggregation import LEVELS, Aggregator, Combination, TaskGradients
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
-from mtl.gradients import BATCH_AXES, FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
+from mtl.gradients import BATCH_AXES, FeatureJacobian, GhostGramian, GradientSource, LastLayerJacobian, TaskJacobian
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     Clipping,
@@ -25,6 +25,8 @@ from mtl.strategies.loss_weighting import bind_weighting
 from mtl.validation import check_choice, check_count
 from mtl.weighting import LossWeighting
 
+GRAMIANS = ("exact", "ghost")
+
 
 class GradientStrategy(Strategy):
     """Train the shared parameters with sum_k w_k g_k, or with another combination of the task gradients g_k.
@@ -34,6 +36,8 @@ class GradientStrategy(Strategy):
         level: Where task gradients are compared. `parameters`: all shared parameters, m backbone backwards.
             `features`: the shared representation, one backbone backward. `last_layer`: the last shared layer.
         batch_axis: At the feature level, `kept` compares whole (B, d) gradients, `summed` adds over the batch first.
+        gramian: How inner products over the parameters are found: `exact` from the rows, or `ghost`, equal up to
+            rounding but without rows where the layers' sizes make that cheaper.
         head_gradients: Heads receive their `own` task's gradient, or the `weighted` one.
         weights_every: Measure each n-th step and reuse the weights in between (one backbone backward). Only for
             methods that give weights.
@@ -48,6 +52,7 @@ class GradientStrategy(Strategy):
         aggregator: Aggregator,
         level: str = "parameters",
         batch_axis: str = "kept",
+        gramian: str = "exact",
         head_gradients: str = "own",
         weights_every: int = 1,
         weighting: LossWeighting | None = None,
@@ -62,6 +67,12 @@ class GradientStrategy(Strategy):
         check_choice("batch_axis", batch_axis, BATCH_AXES)
         if batch_axis != "kept" and level != "features":
             raise ConfigError(f"`batch_axis = {batch_axis}` has no effect with `level = {level}`; use level=features.")
+        check_choice("gramian", gramian, GRAMIANS)
+        if gramian != "exact" and (level != "parameters" or aggregator.needs_rows):
+            what = (
+                f"`level = {level}`" if level != "parameters" else f"{type(aggregator).__name__}, which needs the rows"
+            )
+            raise ConfigError(f"`gramian = {gramian}` has no meaning with {what}; use gramian=exact.")
         check_choice("head_gradients", head_gradients, ("own", "weighted"))
         check_count("weights_every", weights_every)
         if not aggregator.gives_weights and (weights_every > 1 or head_gradients != "own"):
@@ -72,6 +83,7 @@ class GradientStrategy(Strategy):
         self.aggregator = aggregator
         self.level = level
         self.batch_axis = batch_axis
+        self.gramian = gramian
         self.head_gradients = head_gradients
         self.weights_every = weights_every
         self.weighting = weighting
@@ -88,14 +100,14 @@ class GradientStrategy(Strategy):
         own_lr = self.weighting.lr if self.weighting is not None else None
         self.optimizers = [make_optimizer(parameter_groups(self.objective, own, own_lr))]
         self.source = self._make_source()
-        if self.level != "features":
+        if self.aggregator.needs_rows and self.level != "features":
             self.aggregator.allocate(self.source.rows)
         self._steps = 0
         self._cached: Tensor | None = None
 
     def _make_source(self) -> GradientSource:
         if self.level == "parameters":
-            return TaskJacobian(self.objective)
+            return TaskJacobian(self.objective) if self.gramian == "exact" else GhostGramian(self.objective)
         if self.level == "features":
             return FeatureJacobian(self.objective, self.batch_axis)
         return LastLayerJacobian(self.objective)

@@ -5,7 +5,7 @@ import torch
 
 from mtl.aggregation import CrossGramianWeighting, MoDo
 from mtl.errors import ConfigError
-from mtl.gradients import cross_gramian
+from mtl.gradients import inner_products
 from mtl.strategies import DoubleSamplingStrategy
 from tests.problems import (
     adam,
@@ -132,7 +132,7 @@ def test_small_batches_use_parts_again(size):
 def test_products_that_overflow_single_precision_are_taken_again():
     first, second = torch.full((2, 3), 1e25), torch.full((2, 3), -1e20)
     expected = torch.full((2, 2), -3e45, dtype=torch.float64)
-    torch.testing.assert_close(cross_gramian(first, second), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(inner_products(first, second), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
