@@ -8,7 +8,7 @@ from torch import nn
 
 from mtl.config import compose_config
 from mtl.config.build import build_spec, config_directory
-from mtl.datasets.base import Batch
+from mtl.datasets.base import Batch, TensorLoader, TensorSplit
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import Strategy
@@ -95,8 +95,26 @@ def fast_warmup(name: str) -> list[str]:
     }.get(name, [])
 
 
-def train(strategy: Strategy, objective, batches, make_optimizer: Callable = sgd, seed: int = 0, epoch: int = 3):
+def small_loaders(objective) -> dict[str, TensorLoader]:
+    """Loaders for `Strategy.attach`: three batches each, of data that `make_batches` does not give by default."""
+    dtype = next(objective.model.parameters()).dtype
+    loaders = {}
+    for index, split in enumerate(("train", "val")):
+        (whole,) = make_batches(objective.tasks, count=1, size=12, dtype=dtype, seed=11 + index)
+        data = TensorSplit(whole.inputs, whole.targets)
+        loaders[split] = TensorLoader(data, 5, shuffle=split == "train", drop_last=False, seed=4)
+    return loaders
+
+
+def begin(strategy: Strategy, objective, make_optimizer: Callable = sgd, seed: int = 0) -> Strategy:
+    """All that a run does with a strategy before its first step."""
     strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(seed))
+    strategy.attach(small_loaders(objective))
+    return strategy
+
+
+def train(strategy: Strategy, objective, batches, make_optimizer: Callable = sgd, seed: int = 0, epoch: int = 3):
+    begin(strategy, objective, make_optimizer, seed)
     reports = []
     for index, batch in enumerate(batches, start=1):
         reports.append(strategy.step(batch))

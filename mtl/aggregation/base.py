@@ -69,6 +69,9 @@ class Aggregator(nn.Module, ABC):
         Called once after `setup`, at a level where n is the same in every step (not at the features).
         """
 
+    def end_epoch(self) -> None:
+        """Called after the last step of every epoch."""
+
     @abstractmethod
     def aggregate(self, gradients: TaskGradients) -> Combination:
         """Decide one step."""

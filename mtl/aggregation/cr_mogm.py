@@ -45,3 +45,7 @@ class CRMOGM(GramianWeighting):
             self.average.mul_(self.alpha).add_(new, alpha=1 - self.alpha)
         self.diagnostics = dict(self.weighting.diagnostics)
         return self.average.clone()
+
+    def end_epoch(self) -> None:
+        """Tell the method."""
+        self.weighting.end_epoch()

@@ -18,7 +18,7 @@ from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import flatten, gramian, views
+from mtl.gradients.tensors import flatten, gramian, inner_products, views
 
 __all__ = [
     "BATCH_AXES",
@@ -29,6 +29,7 @@ __all__ = [
     "TaskJacobian",
     "flatten",
     "gramian",
+    "inner_products",
     "task_rows",
     "views",
 ]

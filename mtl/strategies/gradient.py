@@ -165,7 +165,8 @@ class GradientStrategy(Strategy):
                 parameter.grad = gradient
 
     def end_epoch(self) -> None:
-        """Tell the weighting."""
+        """Tell the aggregator and the weighting."""
+        self.aggregator.end_epoch()
         if self.weighting is not None:
             self.weighting.end_epoch()
 

@@ -50,7 +50,7 @@ class SimultaneousStrategy(Strategy):
     """
 
     note = (
-        "MAO here is our reconstruction (the paper's full text was not available to us, and no code was released); "
+        "as MAO this is our reconstruction (the paper's full text was not available to us, and no code was released); "
         "with Adam its rule on shared parameters is AdaTask's"
     )
 

@@ -35,6 +35,7 @@ STOPS_UP_TO_ROUNDING = {
     ("opposite", "cr_mogm"): "its default inner method is mgda",
     ("opposite", "nash_mtl"): "no step gains for both: no bargain, J^T a = 0",
     ("opposite", "fairgrad"): "as nash_mtl",
+    ("opposite", "imtl"): "as imtl_g",
     ("opposite", "imtl_g"): "the only vector in the span with equal projections on g and -g and the rest is 0",
 }
 

@@ -13,6 +13,7 @@ from mtl.strategies import GradientStrategy, SequentialStrategy, SimultaneousStr
 from tests.problems import (
     STRATEGIES,
     adam,
+    begin,
     build_strategy,
     distance,
     fast_warmup,
@@ -31,6 +32,7 @@ TASKS = ("a", "b", "c")
 EXCEPTIONS = {
     ("single_task", "uncertainty"): "weights its only task by exp(-s), and s is learned",
     ("single_task", "imtl_l"): "weights its only task by exp(s), and s is learned",
+    ("single_task", "imtl"): "as imtl_l",
     ("single_task", "si"): "weights its only task by 1 / loss",
     ("single_task", "stch"): "weights its only task by 1 / loss, in the warm-up and after it",
     ("single_task", "dtp"): "weights its only task by how well it does",
@@ -46,7 +48,13 @@ EXCEPTIONS = {
     ("reordering", "igd"): "updates the tasks in their order",
     ("reordering", "igd_per_task"): "updates the tasks in their order",
     ("reordering", "random_groups"): "draws groups by position",
+    ("reordering", "heterogeneous_groups"): "deals the tasks of a kind by their order",
     ("reordering", "selective_groups"): "shuffles its groups",
+    ("single_task", "modo"): "updates from a third of the batch",
+    ("single_task", "sdmgrad"): "updates from a third of the batch",
+    ("whole_batch", "modo"): "updates from the last third of the batch, and moves BatchNorm statistics by it",
+    ("whole_batch", "sdmgrad"): "updates from the last third of the batch, and moves BatchNorm statistics by it",
+    ("single_task", "auto_lambda"): "weights its only task by a number that starts at 0.1 and is learned",
 }
 
 
@@ -175,7 +183,7 @@ def test_law_07_draws_only_from_its_own_generator(name):
     objective = make_objective()
     strategy = build_strategy(name, *fast_warmup(name))
     batches = make_batches()
-    strategy.setup(objective, adam, torch.Generator().manual_seed(0))
+    begin(strategy, objective, adam)
     before = torch.get_rng_state()
     for batch in batches:
         strategy.step(batch)
@@ -191,8 +199,10 @@ def test_law_08_batch_norm_moves_once_a_step(name):
     plain.model.backbone(batch.inputs)
     mine, reference = objective.model.backbone.norm, plain.model.backbone.norm
     assert mine.num_batches_tracked == 1
-    assert torch.equal(mine.running_mean, reference.running_mean)
-    assert torch.equal(mine.running_var, reference.running_var)
+    same = torch.equal(mine.running_mean, reference.running_mean) and torch.equal(
+        mine.running_var, reference.running_var
+    )
+    assert same != excused("whole_batch", name), "if the two are equal: remove the exception from the table"
 
 
 class Counter:
@@ -200,6 +210,7 @@ class Counter:
 
     def __init__(self, objective: MultiTaskObjective, optimizers) -> None:
         self.forwards = self.head_backwards = self.backbone_backwards = self.steps = 0
+        self.samples: set[tuple[float, ...]] = set()
         trunk = objective.model.backbone
         trunk.register_forward_hook(self._forward)
         trunk.first.register_forward_hook(self._first)
@@ -210,6 +221,7 @@ class Counter:
 
     def _forward(self, module, inputs, output):
         self.forwards += 1
+        self.samples |= {tuple(row) for row in inputs[0].tolist()}
 
     def _first(self, module, inputs, output):
         if output.requires_grad:
@@ -236,26 +248,28 @@ def test_law_09_reported_cost_is_what_hooks_count(name, every):
         overrides.append(f"strategy.weights_every={every}")
     objective = make_objective(batch_norm=True)
     strategy = build_strategy(name, *overrides)
-    strategy.setup(objective, adam, torch.Generator().manual_seed(0))
+    begin(strategy, objective, adam)
     counter = Counter(objective, strategy.optimizers)
     for batch in make_batches():
+        counter.samples = set()
         before = copy.copy(vars(counter))
         cost = strategy.step(batch).cost
-        counted = {key: value - before[key] for key, value in vars(counter).items()}
+        counted = {key: value - before[key] for key, value in vars(counter).items() if key != "samples"}
         assert counted == {
             "forwards": cost.forwards,
             "head_backwards": cost.backwards,
             "backbone_backwards": cost.backbone_backwards,
             "steps": cost.optimizer_steps,
         }
-        assert cost.samples == batch.num_samples
+        assert cost.samples == len(counter.samples)
+        assert cost.samples >= batch.num_samples
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_law_10_nothing_survives_a_step(name):
     objective = make_objective()
     strategy = build_strategy(name, *fast_warmup(name))
-    strategy.setup(objective, adam, torch.Generator().manual_seed(0))
+    begin(strategy, objective, adam)
     for batch in make_batches():
         report = strategy.step(batch)
         tensors = [report.losses, report.weights, report.gramian]
@@ -271,7 +285,7 @@ def test_law_10_a_stale_gradient_has_no_effect(name):
     clean, dirty = make_objective(), make_objective()
     train(build_strategy(name), clean, batches, adam)
     strategy = build_strategy(name)
-    strategy.setup(dirty, adam, torch.Generator().manual_seed(0))
+    begin(strategy, dirty, adam)
     for batch in batches:
         for p in dirty.model.parameters():
             p.grad = torch.full_like(p, 1e3)
@@ -284,7 +298,7 @@ def test_law_10_a_stale_gradient_has_no_effect(name):
 def test_law_11_non_finite_loss_stops_before_the_update(name, bad):
     objective = make_objective()
     strategy = build_strategy(name, *fast_warmup(name))
-    strategy.setup(objective, adam, torch.Generator().manual_seed(0))
+    begin(strategy, objective, adam)
     good, poisoned = make_batches(count=2)
     strategy.step(good)
     before = parameters_of(objective)
@@ -311,7 +325,7 @@ def test_logged_weights_are_the_derivative_of_the_update(name):
     objective, reference = make_objective(), make_objective()
     batches = make_batches()
     strategy = build_strategy(name)
-    strategy.setup(objective, sgd, torch.Generator().manual_seed(0))
+    begin(strategy, objective, sgd)
     for batch in batches:
         reference.model.load_state_dict(objective.model.state_dict())
         before = [p.detach().clone() for p in objective.shared_parameters()]
@@ -319,7 +333,8 @@ def test_logged_weights_are_the_derivative_of_the_update(name):
         if report.weights is None:
             assert isinstance(strategy, SequentialStrategy | SimultaneousStrategy)
             return
-        losses = reference.evaluate(batch).losses
+        trained_on = batch.parts(3)[-1] if excused("whole_batch", name) else batch
+        losses = reference.evaluate(trained_on).losses
         total = sum(w * loss for w, loss in zip(report.weights.tolist(), losses, strict=True))
         expected = torch.autograd.grad(total, reference.shared_parameters())
         for p, old, gradient in zip(objective.shared_parameters(), before, expected, strict=True):

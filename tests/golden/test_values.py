@@ -13,7 +13,9 @@ from mtl.aggregation import (
     CRMOGM,
     IMTLG,
     MGDA,
+    MOML,
     AlignedMTL,
+    AutoLambda,
     CAGrad,
     ConFIG,
     Constant,
@@ -21,8 +23,10 @@ from mtl.aggregation import (
     FairGrad,
     GradNorm,
     GradVac,
+    MoDo,
     NashMTL,
     PCGrad,
+    SDMGrad,
     UPGrad,
 )
 from mtl.aggregation.pcgrad import project
@@ -221,6 +225,76 @@ def test_gradnorm_second_step_with_rates():
     w = [value - 0.1 * sign * norm for value, sign, norm in zip(w, signs, norms, strict=True)]
     expected = [3 * value / sum(w) for value in w]
     assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradnorm_with_softmax():
+    """SGD, lr 0.1: d/dw = (-sqrt 5, sqrt 10, -sqrt 6) as above; through 3 softmax(xi) at xi = 0: minus its mean."""
+    aggregator = setup(GradNorm(rule="sgd", lr=0.1, parametrization="softmax"))
+    aggregator(GRAMIAN, LOSSES)
+    slope = [-math.sqrt(5), math.sqrt(10), -math.sqrt(6)]
+    parts = [math.exp(-0.1 * (s - sum(slope) / 3)) for s in slope]
+    expected = [3 * part / sum(parts) for part in parts]
+    assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def ready_for_three(method):
+    method.setup(3)
+    return method
+
+
+def test_modo_by_hand():
+    """G (1/3, 1/3, 1/3) = (1, 11, 7) / 3; with gamma = 0.03, rho = 0: 1/3 - (0.01, 0.11, 0.07), short of 1 by 0.19."""
+    found = ready_for_three(MoDo(gamma=0.03, rho=0.0))(GRAMIAN)
+    expected = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_modo_on_the_boundary():
+    """gamma = 0.3: 1/3 - (0.1, 1.1, 0.7). Task 2 drops out: 1 and 3 differ by 0.6 and sum to 1. rho moves nothing at
+    equal weights: it takes the same from every task."""
+    assert ready_for_three(MoDo(gamma=0.3))(GRAMIAN).tolist() == pytest.approx([0.8, 0.0, 0.2], abs=1e-6)
+
+
+def test_sdmgrad_by_hand():
+    """One step, not normalised: 1.3 (1, 11, 7) / 3 times beta as above; used: (w + lambda / 3) / 1.3 * 3."""
+    method = ready_for_three(SDMGrad(regularization=0.3, iterations=1, lr=0.03 / 1.3, normalization="none"))
+    w = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert method(GRAMIAN).tolist() == pytest.approx([3 * (x + 0.1) / 1.3 for x in w], abs=1e-6)
+
+
+def test_sdmgrad_normalised():
+    """C over ((sqrt 5 + sqrt 10 + sqrt 6) / 3)^2."""
+    scale = ((math.sqrt(5) + math.sqrt(10) + math.sqrt(6)) / 3) ** 2
+    method = ready_for_three(SDMGrad(regularization=0.0, iterations=1, lr=0.03 * scale, total="one"))
+    expected = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert method(GRAMIAN).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_auto_lambda_by_hand():
+    """Adam's first step is its rate against the sign; SGD's is the rate times the hypergradient."""
+    hypergradient, value = torch.tensor([[3.0, -2.0, 0.5]], dtype=torch.float64), LOSSES[:1]
+    for rule, expected in (("adam", [-0.1, 0.3, -0.1]), ("sgd", [-0.5, 0.5, 0.0])):
+        method = AutoLambda(initial=0.1, lr=0.2, rule=rule)
+        method.setup(("a", "b", "c"))
+        assert method.weights().tolist() == pytest.approx([0.1] * 3)
+        method.observe(hypergradient, value)
+        assert method.weights().tolist() == pytest.approx(expected, abs=1e-6)
+        assert method.diagnostics["negative_weights"] == (2 if rule == "adam" else 1)
+
+
+def test_moml_by_hand():
+    """Hypergradients J (first three columns, task 3's last entry left out), losses (2, .5, 1), SGD of rate 1.
+
+    Rows through the softmax at 1/3: (h - mean h) / 3 with h = (1, 0, 2), (0, 3, -1), (-2, 1, 0), means 1, 2/3, -1/3:
+    (0, -1, 1) / 3, (-2, 7, -5) / 9, (-5, 4, 1) / 9. Their Gramian over the losses is solved as in `mgda_loss`.
+    """
+    method = MOML(MGDA(normalization="loss"), lr=1.0, rule="sgd")
+    method.setup(("a", "b", "c"))
+    method.observe(J_BASE[:, :3], LOSSES)
+    rows = torch.tensor([[0.0, -3.0, 3.0], [-2.0, 7.0, -5.0], [-5.0, 4.0, 1.0]], dtype=torch.float64) / 9
+    alpha = MGDA(normalization="loss")(rows @ rows.T, LOSSES)
+    expected = torch.softmax(-(alpha @ rows), dim=0)
+    assert method.weights().tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def weigh(weighting, losses=LOSSES):

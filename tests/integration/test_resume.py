@@ -198,6 +198,31 @@ def test_other_places_to_stop(tmp_path, monkeypatch, options):
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("strategy", ["auto_lambda", "sdmgrad"])
+def test_held_out_batches_and_split_batches_continue(tmp_path, monkeypatch, strategy):
+    """Mid-epoch of both splits: the position in the validation split is part of the state; dropout masks too."""
+    overrides = [*RUN, "trainer.max_epochs=2", "backbone=lenet_released", "heads=mlp_released", f"strategy={strategy}"]
+    run_overrides(overrides, tmp_path / "straight")
+    from mtl.strategies import StepReport
+
+    original, calls = StepReport.__init__, {"count": 0}
+
+    def stopping(self, *arguments, **named):
+        calls["count"] += 1
+        if calls["count"] == 12:
+            raise Stop
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(StepReport, "__init__", stopping)
+    with pytest.raises(Stop):
+        run_overrides(overrides, tmp_path / "stopped")
+    monkeypatch.undo()
+    resume_run(tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+    summary = json.loads((tmp_path / "straight/summary.json").read_text())
+    assert summary["cost"]["samples"] == 2 * 512 + (16 * 64 if strategy == "auto_lambda" else 0)
+
+
 def test_one_process_at_a_time(tmp_path):
     run_overrides([*RUN, "trainer.max_epochs=1"], tmp_path / "run")
     (tmp_path / "run/summary.json").unlink()

@@ -27,6 +27,8 @@
 | FairGrad               | FairGradWeighting       | weights, rows of     | scipy least squares, 1e-8                |
 |                        |                         | equal scale          |                                          |
 | GradNorm, Static       | none                    | -                    | by hand in their own tests               |
+| MoDo, SDMGrad,         | none                    | -                    | written-out twins and autograd in their  |
+| AutoLambda, MOML       |                         |                      | own tests                                |
 """
 
 import pytest
