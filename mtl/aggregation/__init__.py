@@ -6,18 +6,25 @@ from mtl.aggregation.cagrad import CAGrad
 from mtl.aggregation.con_fig import ConFIG
 from mtl.aggregation.constant import Constant
 from mtl.aggregation.cr_mogm import CRMOGM
+from mtl.aggregation.db_mtl import DBMTL
 from mtl.aggregation.dualproj import DualProj
+from mtl.aggregation.excess_mtl import ExcessMTL
 from mtl.aggregation.fairgrad import FairGrad
+from mtl.aggregation.from_torchjd import FromTorchJD
+from mtl.aggregation.graddrop import GradDrop
 from mtl.aggregation.gradnorm import GradNorm
 from mtl.aggregation.gradvac import GradVac
 from mtl.aggregation.imtl_g import IMTLG
 from mtl.aggregation.mgda import MGDA
+from mtl.aggregation.moco import MoCo
 from mtl.aggregation.nash_mtl import NashMTL
 from mtl.aggregation.pcgrad import PCGrad
+from mtl.aggregation.random import Random
 from mtl.aggregation.upgrad import UPGrad
 
 __all__ = [
     "CRMOGM",
+    "DBMTL",
     "IMTLG",
     "LEVELS",
     "MGDA",
@@ -28,12 +35,17 @@ __all__ = [
     "ConFIG",
     "Constant",
     "DualProj",
+    "ExcessMTL",
     "FairGrad",
+    "FromTorchJD",
+    "GradDrop",
     "GradNorm",
     "GradVac",
     "GramianWeighting",
+    "MoCo",
     "NashMTL",
     "PCGrad",
+    "Random",
     "TaskGradients",
     "UPGrad",
 ]

@@ -41,6 +41,10 @@ EXCEPTIONS = {
     ): "its only gradient times (1 + c) / (1 + c^2): the average and the worst task are the same",
     ("single_task", "nash_mtl"): "gives its only gradient the norm 1",
     ("single_task", "fairgrad"): "gives its only gradient another norm",
+    ("single_task", "moco"): "follows its tracked gradient",
+    ("single_task", "db_mtl"): "follows its averaged gradient of the log loss",
+    ("reordering", "random"): "draws one weight per task position",
+    ("reordering", "torchjd"): "its default method, GradVac, draws task orders",
     ("reordering", "pcgrad"): "draws task orders",
     ("reordering", "gradvac"): "draws task orders",
     ("reordering", "igd"): "updates the tasks in their order",
@@ -231,7 +235,8 @@ class Counter:
 def test_law_09_reported_cost_is_what_hooks_count(name, every):
     overrides = fast_warmup(name)
     if every > 1:
-        if not isinstance(build_strategy(name), GradientStrategy):
+        strategy = build_strategy(name)
+        if not isinstance(strategy, GradientStrategy) or not strategy.aggregator.gives_weights:
             pytest.skip("has no weights_every")
         overrides.append(f"strategy.weights_every={every}")
     objective = make_objective(batch_norm=True)
@@ -317,7 +322,9 @@ def test_logged_weights_are_the_derivative_of_the_update(name):
         before = [p.detach().clone() for p in objective.shared_parameters()]
         report = strategy.step(batch)
         if report.weights is None:
-            assert isinstance(strategy, SequentialStrategy | SimultaneousStrategy)
+            assert (
+                isinstance(strategy, SequentialStrategy | SimultaneousStrategy) or not strategy.aggregator.gives_weights
+            )
             return
         losses = reference.evaluate(batch).losses
         total = sum(w * loss for w, loss in zip(report.weights.tolist(), losses, strict=True))
