@@ -9,7 +9,7 @@ from mtl.aggregation import DBMTL
 from mtl.errors import ConfigError, NonFiniteError
 from mtl.strategies import GradientStrategy
 from mtl.weighting import SI
-from tests.problems import build_strategy, distance, make_batches, make_spec, parameters_of, sgd, train
+from tests.problems import build_strategy, distance, make_batches, make_objective, make_spec, parameters_of, sgd, train
 from tests.toys import point_batch, point_objective
 from tests.unit.aggregation.jacobians import DEGENERATE, jacobian
 from tests.unit.aggregation.rows import directions, ready
@@ -41,7 +41,7 @@ def test_equal_norms_without_average_are_the_sum():
     torch.testing.assert_close(found, rows.sum(0))
 
 
-def inverse(prediction, target):
+def exponential(prediction, target):
     """exp of a linear function: the gradient of its logarithm is the target."""
     return (prediction * target).sum().exp()
 
@@ -56,7 +56,7 @@ def test_equal_norms_without_average_are_si():
         batches.append(point_batch(dict(zip("abc", vectors, strict=True))))
     results = []
     for strategy in (GradientStrategy(DBMTL(beta=0.0), weighting=SI()), build_strategy("si")):
-        objective = point_objective(loss=inverse)
+        objective = point_objective(loss=exponential)
         train(strategy, objective, batches, sgd)
         results.append(parameters_of(objective))
     assert distance(*results) < 1e-12
@@ -65,8 +65,6 @@ def test_equal_norms_without_average_are_si():
 def test_factors_of_the_losses_do_not_matter():
     def hundred(prediction, target):
         return 100 * ((prediction - target) ** 2).mean()
-
-    from tests.problems import make_objective
 
     results = []
     for specs in (None, [make_spec("a", loss=hundred), make_spec("b"), make_spec("c")]):

@@ -6,7 +6,7 @@ import torch
 from mtl.aggregation import Constant, GradDrop
 from mtl.errors import ConfigError
 from mtl.strategies import GradientStrategy
-from tests.problems import adam, build_strategy, distance, make_batches, make_objective, parameters_of, train
+from tests.problems import adam, build_strategy, distance, make_batches, make_objective, parameters_of, sgd, train
 from tests.unit.aggregation.jacobians import DEGENERATE, jacobian
 from tests.unit.aggregation.rows import directions, ready, seen
 
@@ -87,6 +87,23 @@ def test_one_decision_for_the_whole_batch():
     rows = torch.stack([torch.ones(15), -torch.ones(15)]).double()
     (found,) = directions(ready(GradDrop(), rows), [rows], batch=batch)
     assert (found.view(5, 3) == found.view(5, 3)[0]).all()
+
+
+@pytest.mark.parametrize(("axis", "batch"), [("summed", ((7, 6),)), ("kept", ())])
+def test_the_strategy_says_where_samples_are_summed(axis, batch):
+    """One step of the strategy is the literal definition, pushed through the backbone."""
+    reference, objective = make_objective(), make_objective()
+    (data,) = make_batches(count=1)
+    evaluation = reference.evaluate(data)
+    (z,) = evaluation.features
+    rows = torch.stack([torch.autograd.grad(loss, z, retain_graph=True)[0].flatten() for loss in evaluation.losses])
+    uniform = torch.rand(6 if batch else 42, generator=torch.Generator().manual_seed(0)).double()
+    direction = literal(rows, [0.0] * 3, uniform, z.flatten(), batch)
+    expected = torch.autograd.grad(z, reference.shared_parameters(), direction.view_as(z))
+    before = [p.detach().clone() for p in objective.shared_parameters()]
+    train(build_strategy("graddrop", f"strategy.batch_axis={axis}"), objective, [data], sgd)
+    for p, old, gradient in zip(objective.shared_parameters(), before, expected, strict=True):
+        torch.testing.assert_close(p.detach() - old, -0.05 * gradient)
 
 
 @pytest.mark.parametrize("rescale", ["sum", "released_code"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mtl.aggregation import Constant, MoCo
+from mtl.aggregation import MGDA, Constant, MoCo
 from mtl.aggregation.solvers.min_norm import project_to_simplex
 from mtl.errors import ConfigError, NonFiniteError
 from mtl.strategies import GradientStrategy
@@ -69,8 +69,6 @@ def test_without_tracking_and_steps_it_is_the_mean():
 
 def test_on_constant_gradients_it_ends_at_the_min_norm_vector():
     rows = jacobian(3, 6, seed=4)
-    from mtl.aggregation import MGDA
-
     expected = MGDA()(rows @ rows.T, LOSSES) @ rows
     found = directions(ready(MoCo(beta=0.5, gamma=0.05, rho=0.0), rows), [rows] * 800)
     torch.testing.assert_close(found[-1], expected, rtol=1e-5, atol=1e-7)
