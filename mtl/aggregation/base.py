@@ -20,12 +20,15 @@ class TaskGradients:
         losses: (m,) finite loss values, float64 on the CPU.
         rows: (m, n) the task gradients themselves, in the precision and on the device of training. Not to be changed.
         point: Gives the values (n,) at which they were taken: parameters, or activations at the feature level.
+        batch: Sizes (B, d) of consecutive blocks of columns, B samples of d values each, where the samples of a batch
+            are to be compared summed (`batch_axis: summed`); empty where every column stands for itself.
     """
 
     gramian: Tensor
     losses: Tensor
     rows: Tensor
     point: Callable[[], Tensor]
+    batch: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

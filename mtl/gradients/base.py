@@ -42,6 +42,11 @@ class GradientSource(ABC):
     def point(self) -> Tensor:
         """Where they were taken: the values (n,) of what was differentiated by, without graph."""
 
+    @property
+    def batch(self) -> tuple[tuple[int, int], ...]:
+        """Sizes (B, d) of the blocks of columns that are compared summed over the batch; none here."""
+        return ()
+
     @abstractmethod
     def write(self, direction: Tensor) -> None:
         """Write `direction` (n,), in the place of a combination of the rows, into `.grad` of the shared parameters."""

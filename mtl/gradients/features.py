@@ -34,13 +34,20 @@ class FeatureJacobian(CutSource):
         """The activations."""
         return flatten(self.cut.evaluation.features)
 
+    @property
+    def batch(self) -> tuple[tuple[int, int], ...]:
+        """(B, values a sample) of each feature tensor, if samples are summed."""
+        if self.batch_axis == "kept":
+            return ()
+        return tuple((len(z), z.numel() // len(z)) for z in self.cut.evaluation.features)
+
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """Head backwards only; G = C C^T."""
         self._begin(evaluation, scales)
         rows = self.rows
         if self.batch_axis == "summed":
-            parts = torch.split(rows, [z.numel() for z in evaluation.features], dim=1)
-            sums = [part.view(len(rows), len(z), -1).sum(1) for part, z in zip(parts, evaluation.features, strict=True)]
+            parts = torch.split(rows, [samples * size for samples, size in self.batch], dim=1)
+            sums = [part.view(len(rows), *shape).sum(1) for part, shape in zip(parts, self.batch, strict=True)]
             rows = torch.cat(sums, dim=1)
         return self._checked(gramian(rows))
 

@@ -124,8 +124,8 @@ class GradientStrategy(Strategy):
             losses = evaluation.values.to("cpu", torch.float64)
             if scales is not None:
                 losses = losses * scales.to(losses)
-            found = self.aggregator.aggregate(TaskGradients(gramian, losses, source.rows, source.point))
-            self._combine(found)
+            seen = TaskGradients(gramian, losses, source.rows, source.point, source.batch)
+            self._combine(self.aggregator.aggregate(seen))
         else:
             source.skip(evaluation, factors, self._cached)
         weights = self._cached

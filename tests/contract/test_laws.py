@@ -43,6 +43,10 @@ EXCEPTIONS = {
     ): "its only gradient times (1 + c) / (1 + c^2): the average and the worst task are the same",
     ("single_task", "nash_mtl"): "gives its only gradient the norm 1",
     ("single_task", "fairgrad"): "gives its only gradient another norm",
+    ("single_task", "moco"): "follows its tracked gradient",
+    ("single_task", "db_mtl"): "follows its averaged gradient of the log loss",
+    ("reordering", "random"): "draws one weight per task position",
+    ("reordering", "torchjd"): "its default method, GradVac, draws task orders",
     ("reordering", "pcgrad"): "draws task orders",
     ("reordering", "gradvac"): "draws task orders",
     ("reordering", "igd"): "updates the tasks in their order",
@@ -243,7 +247,8 @@ class Counter:
 def test_law_09_reported_cost_is_what_hooks_count(name, every):
     overrides = fast_warmup(name)
     if every > 1:
-        if not isinstance(build_strategy(name), GradientStrategy):
+        strategy = build_strategy(name)
+        if not isinstance(strategy, GradientStrategy) or not strategy.aggregator.gives_weights:
             pytest.skip("has no weights_every")
         overrides.append(f"strategy.weights_every={every}")
     objective = make_objective(batch_norm=True)
@@ -331,7 +336,9 @@ def test_logged_weights_are_the_derivative_of_the_update(name):
         before = [p.detach().clone() for p in objective.shared_parameters()]
         report = strategy.step(batch)
         if report.weights is None:
-            assert isinstance(strategy, SequentialStrategy | SimultaneousStrategy)
+            assert (
+                isinstance(strategy, SequentialStrategy | SimultaneousStrategy) or not strategy.aggregator.gives_weights
+            )
             return
         trained_on = batch.parts(3)[-1] if excused("whole_batch", name) else batch
         losses = reference.evaluate(trained_on).losses

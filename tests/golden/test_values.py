@@ -11,6 +11,7 @@ import torch
 
 from mtl.aggregation import (
     CRMOGM,
+    DBMTL,
     IMTLG,
     MGDA,
     MOML,
@@ -20,13 +21,18 @@ from mtl.aggregation import (
     ConFIG,
     Constant,
     DualProj,
+    ExcessMTL,
     FairGrad,
+    GradDrop,
     GradNorm,
     GradVac,
+    MoCo,
     MoDo,
     NashMTL,
     PCGrad,
+    Random,
     SDMGrad,
+    TaskGradients,
     UPGrad,
 )
 from mtl.aggregation.pcgrad import project
@@ -157,6 +163,58 @@ def test_gradvac_starts_as_pcgrad():
     """Averages 0: PCGrad's numbers, one of the two orders of task 1."""
     found = setup(GradVac(beta=0.0))(GRAMIAN, LOSSES).tolist()
     assert [round(value, 6) for value in found] in ([1.8, 1.2, 1.233333], [1.8, 1.1, 1.333333])
+
+
+def step(aggregator, jacobian=J_BASE):
+    """One step of an aggregator that needs the rows."""
+    return aggregator.aggregate(TaskGradients(jacobian @ jacobian.T, LOSSES, jacobian, lambda: torch.ones(4)))
+
+
+def with_rows(aggregator, seed=0):
+    setup(aggregator, seed).allocate(J_BASE)
+    return aggregator
+
+
+def test_graddrop_draws_one_of_four():
+    """Columns (1, 0, -2) and (2, -1, 0): either sign, with P = 1/3 and 2/3; (0, 3, 1) and (0, 0, 1): no conflict."""
+    seen = [tuple(step(setup(GradDrop(sign="none"), seed)).direction.tolist()) for seed in range(40)]
+    assert set(seen) == {(x, 4.0, y, 1.0) for x in (1.0, -2.0) for y in (2.0, -1.0)}
+    assert sum(d[0] == 1.0 for d in seen) < 20 < sum(d[2] == 2.0 for d in seen)
+
+
+def test_moco_first_step():
+    """beta 1, gamma 0.1, rho 0: w = 1/3 - 0.1 (1/3, 11/3, 7/3) = (9, -1, 3) / 30, sum 11 / 30.
+
+    Each + 19 / 90 on the simplex: (23, 8, 14) / 45.
+    """
+    method = with_rows(MoCo(beta=1.0, gamma=0.1, rho=0.0))
+    assert step(method).direction.tolist() == pytest.approx([-5 / 45, 38 / 45, 38 / 45, 14 / 45], abs=1e-6)
+    assert method.weights.tolist() == pytest.approx([23 / 45, 8 / 45, 14 / 45], abs=1e-6)
+
+
+def test_db_mtl_without_average():
+    """Norms (sqrt 5, sqrt 10, sqrt 6), all brought to sqrt 10: factors (sqrt 2, 1, sqrt(5/3))."""
+    a, b = math.sqrt(2), math.sqrt(5 / 3)
+    expected = [a - 2 * b, 3 + b, 2 * a - 1, b]
+    assert step(with_rows(DBMTL(beta=0.0))).direction.tolist() == pytest.approx(expected, abs=1e-6)
+    assert step(with_rows(DBMTL())).direction.tolist() == pytest.approx([0.1 * x for x in expected], abs=1e-6)
+
+
+def test_excess_mtl_second_step():
+    """First step: e = sums of |g|. Then g1 doubled: e1 = 4 |g| / sqrt 5, the others |g| / sqrt 2; eta 1."""
+    method = with_rows(ExcessMTL(lr=1.0))
+    assert step(method).weights.tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-6)
+    parts = [math.exp(4 / math.sqrt(5)), math.exp(math.sqrt(0.5)), math.exp(math.sqrt(0.5))]
+    doubled = J_BASE * torch.tensor([[2.0], [1.0], [1.0]], dtype=torch.float64)
+    assert step(method, doubled).weights.tolist() == pytest.approx([3 * x / sum(parts) for x in parts], abs=1e-6)
+
+
+@pytest.mark.parametrize(("total", "value"), [("num_tasks", 3), ("one", 1)])
+def test_random_from_its_draws(total, value):
+    found = setup(Random(total=total))(GRAMIAN, LOSSES).tolist()
+    draws = torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parts = [math.exp(x) for x in draws.tolist()]
+    assert found == pytest.approx([value * part / sum(parts) for part in parts], abs=1e-6)
 
 
 def test_mgda_squared_norm():
