@@ -92,6 +92,8 @@ def fast_warmup(name: str) -> list[str]:
     return {
         "selective_groups": ["strategy.grouping.warmup_iterations=2"],
         "stch": ["strategy.weighting.warmup_epochs=0"],
+        "tag_affinity": ["strategy.measure_every=2"],
+        "maximum_roaming": ["strategy.updates_end=4"],
     }.get(name, [])
 
 

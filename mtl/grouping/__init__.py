@@ -3,6 +3,7 @@
 from mtl.grouping.affinity import SelectiveGroups
 from mtl.grouping.base import Group, Grouping
 from mtl.grouping.random import RandomGroups
+from mtl.grouping.selection import Selection, select_groups
 from mtl.grouping.singletons import Singletons
 
-__all__ = ["Group", "Grouping", "RandomGroups", "SelectiveGroups", "Singletons"]
+__all__ = ["Group", "Grouping", "RandomGroups", "Selection", "SelectiveGroups", "Singletons", "select_groups"]
