@@ -31,7 +31,7 @@ class Selection:
 
 
 def select_groups(affinity: Tensor, budget: int, *, overlap: bool = True, alone: float | None = None) -> Selection:
-    r"""Choose at most `budget` groups that maximise the total affinity (Fifty et al. 2021, section 3.2).
+    r"""Choose at most `budget` groups that maximise the total affinity (Fifty et al. 2021).
 
     In a group g, task j scores :math:`\frac{1}{|g| - 1} \sum_{i \in g, i \ne j} Z_{i \to j}`; a task is served by the
     chosen group that scores best for it, and the mean over tasks is maximised. Exact, by branch and bound.
@@ -48,7 +48,7 @@ def select_groups(affinity: Tensor, budget: int, *, overlap: bool = True, alone:
     Raises:
         ConfigError: wrong arguments, or no selection that serves every task.
 
-    **Deviations.** Released code: the same score, exhaustive; a task alone counts -10^6. Its dictionaries have the
+    **Deviations.** Paper: full text not available to us. Released code: the same score, exhaustive; a task alone counts -10^6. Its dictionaries have the
     target first. Ours: None in that place, which cannot be outweighed; a partition by option.
     """
     _check(affinity, budget, overlap, alone)
