@@ -48,8 +48,9 @@ def select_groups(affinity: Tensor, budget: int, *, overlap: bool = True, alone:
     Raises:
         ConfigError: wrong arguments, or no selection that serves every task.
 
-    **Deviations.** Paper: full text not available to us. Released code: the same score, exhaustive; a task alone counts -10^6. Its dictionaries have the
-    target first. Ours: None in that place, which cannot be outweighed; a partition by option.
+    **Deviations.** Paper: full text not available to us. Released code: the same score, exhaustive; a task alone counts
+    -10^6. Its dictionaries have the target first. Ours: None in that place, which cannot be outweighed; a partition by
+    option.
     """
     _check(affinity, budget, overlap, alone)
     groups, table = _score_groups(affinity.to("cpu", torch.float64), alone)

@@ -38,10 +38,10 @@ class LookaheadAffinityStrategy(Strategy):
     Cost of a step: that of `uniform`; when it measures, m more forwards (without graph), m head and m backbone
     backwards. A pair with L_j <= 0 has no quotient; it is left out of the mean and counted.
 
-    **Deviations.** Paper: the equation (full text not available to us). Released code: Z divided by eta; the trial step has momentum (CelebA) or weight
-    decay (Taskonomy: momentum too, but its buffer is looked up where it never is); other dropout masks; BatchNorm
-    statistics move in the trial forwards (Taskonomy); every step (CelebA), or every tenth (README, Taskonomy). Ours:
-    the plain gradient step of the equation whatever the optimizer, every tenth step.
+    **Deviations.** Paper: the equation (full text not available to us). Released code: Z divided by eta; the trial step
+    has momentum (CelebA) or weight decay (Taskonomy: momentum too, but its buffer is looked up where it never is);
+    other dropout masks; BatchNorm statistics move in the trial forwards (Taskonomy); every step (CelebA), or every
+    tenth (README, Taskonomy). Ours: the plain gradient step of the equation whatever the optimizer, every tenth step.
     """
 
     def __init__(self, measure_every: int = 10, scale: str = "none", max_grad_norm: float | None = None) -> None:
