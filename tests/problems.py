@@ -8,7 +8,7 @@ from torch import nn
 
 from mtl.config import compose_config
 from mtl.config.build import build_spec, config_directory
-from mtl.datasets.base import Batch, TensorLoader, TensorSplit
+from mtl.datasets.base import Batch, Loader, TensorSplit
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import Strategy
@@ -92,17 +92,19 @@ def fast_warmup(name: str) -> list[str]:
     return {
         "selective_groups": ["strategy.grouping.warmup_iterations=2"],
         "stch": ["strategy.weighting.warmup_epochs=0"],
+        "tag_affinity": ["strategy.measure_every=2"],
+        "maximum_roaming": ["strategy.updates_end=4"],
     }.get(name, [])
 
 
-def small_loaders(objective) -> dict[str, TensorLoader]:
+def small_loaders(objective) -> dict[str, Loader]:
     """Loaders for `Strategy.attach`: three batches each, of data that `make_batches` does not give by default."""
     dtype = next(objective.model.parameters()).dtype
     loaders = {}
     for index, split in enumerate(("train", "val")):
         (whole,) = make_batches(objective.tasks, count=1, size=12, dtype=dtype, seed=11 + index)
         data = TensorSplit(whole.inputs, whole.targets)
-        loaders[split] = TensorLoader(data, 5, shuffle=split == "train", drop_last=False, seed=4)
+        loaders[split] = Loader(data, 5, shuffle=split == "train", drop_last=False, seed=4)
     return loaders
 
 

@@ -5,6 +5,17 @@ from mtl.grouping.base import Group, Grouping
 from mtl.grouping.fixed import FixedGroups
 from mtl.grouping.heterogeneous import HeterogeneousGroups
 from mtl.grouping.random import RandomGroups
+from mtl.grouping.selection import Selection, select_groups
 from mtl.grouping.singletons import Singletons
 
-__all__ = ["FixedGroups", "Group", "Grouping", "HeterogeneousGroups", "RandomGroups", "SelectiveGroups", "Singletons"]
+__all__ = [
+    "FixedGroups",
+    "Group",
+    "Grouping",
+    "HeterogeneousGroups",
+    "RandomGroups",
+    "Selection",
+    "SelectiveGroups",
+    "Singletons",
+    "select_groups",
+]

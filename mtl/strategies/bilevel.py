@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtl.aggregation import MetaWeighting
-from mtl.datasets.base import Batch, TensorLoader
+from mtl.datasets.base import Batch, Loader
 from mtl.errors import NonFiniteError, RequirementError
 from mtl.gradients import TaskJacobian, flatten, inner_products, views
 from mtl.objective import Evaluation
@@ -93,11 +93,11 @@ class BilevelStrategy(Strategy):
         self.optimizers = [make_optimizer(parameter_groups(self.objective))]
         self.parameters = network_parameters(self.objective)
         self.jacobian = TaskJacobian(self.objective) if self.hypergradient == "exact" else None
-        self.held_out: TensorLoader | None = None
+        self.held_out: Loader | None = None
         self.drawn = 0
         self._cost, self._zero_directions = StepCost(), 0
 
-    def attach(self, loaders: Mapping[str, TensorLoader]) -> None:
+    def attach(self, loaders: Mapping[str, Loader]) -> None:
         """Take the validation split.
 
         Raises:
@@ -111,7 +111,7 @@ class BilevelStrategy(Strategy):
         train = loaders["train"]
         size = train.batch_size if self.val_batch_size is None else self.val_batch_size
         seed = derive_seed(train.seed, "held-out batches")
-        self.held_out = TensorLoader(loaders["val"].split, size, shuffle=True, drop_last=False, seed=seed)
+        self.held_out = Loader(loaders["val"].split, size, shuffle=True, drop_last=False, seed=seed)
 
     def step(self, batch: Batch) -> StepReport:
         """One update of the weights and one of the network."""

@@ -59,6 +59,8 @@ EXCEPTIONS = {
     ("whole_batch", "modo"): "updates from the last third of the batch, and moves BatchNorm statistics by it",
     ("whole_batch", "sdmgrad"): "updates from the last third of the batch, and moves BatchNorm statistics by it",
     ("single_task", "auto_lambda"): "weights its only task by a number that starts at 0.1 and is learned",
+    ("reordering", "maximum_roaming"): "draws masks by position",
+    ("batch_norm", "maximum_roaming"): "sees other activations for every task, and keeps statistics for each",
 }
 
 
@@ -195,11 +197,26 @@ def test_law_07_draws_only_from_its_own_generator(name):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def assert_own_statistics_moved_once(objective, plain, batch):
+    """Every task's statistics moved once, by its own activations; the layer's stayed."""
+    first, norm = plain.model.backbone.first, plain.model.backbone.norm
+    for name, buffer in norm.state_dict().items():
+        assert torch.equal(objective.model.backbone.norm.state_dict()[name], buffer) or name in ("weight", "bias")
+    for task in objective.tasks:
+        mine = objective.model.view.statistics(task)
+        assert mine["norm.num_batches_tracked"] == 1
+        before = first(batch.inputs)  # no mask stands in front of the first layer's normalisation
+        torch.testing.assert_close(mine["norm.running_mean"], norm.momentum * before.mean(0), rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_law_08_batch_norm_moves_once_a_step(name):
     objective, plain = make_objective(batch_norm=True), make_objective(batch_norm=True)
     batch = make_batches(count=1)[0]
     train(build_strategy(name), objective, [batch], sgd)
+    if excused("batch_norm", name):
+        assert_own_statistics_moved_once(objective, plain, batch)
+        return
     plain.model.backbone(batch.inputs)
     mine, reference = objective.model.backbone.norm, plain.model.backbone.norm
     assert mine.num_batches_tracked == 1
@@ -332,6 +349,7 @@ def test_logged_weights_are_the_derivative_of_the_update(name):
     strategy = build_strategy(name)
     begin(strategy, objective, sgd)
     for batch in batches:
+        reference.replace_view(copy.deepcopy(objective.model.view))  # a method may stand between backbone and heads
         reference.model.load_state_dict(objective.model.state_dict())
         before = [p.detach().clone() for p in objective.shared_parameters()]
         report = strategy.step(batch)

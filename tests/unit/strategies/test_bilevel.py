@@ -5,7 +5,7 @@ import torch
 from torch.func import functional_call
 
 from mtl.aggregation import MGDA, MOML, AutoLambda
-from mtl.datasets.base import TensorLoader
+from mtl.datasets.base import Loader
 from mtl.errors import ConfigError, NonFiniteError, RequirementError
 from mtl.strategies import BilevelStrategy
 from mtl.strategies.virtual import displaced
@@ -297,7 +297,7 @@ def test_a_missing_validation_split_is_refused():
 def test_batch_size_of_the_held_out_batches():
     objective = make_objective()
     strategy = begin(BilevelStrategy(AutoLambda(), val_batch_size=7), objective)
-    assert isinstance(strategy.held_out, TensorLoader)
+    assert isinstance(strategy.held_out, Loader)
     assert strategy._draw().num_samples == 7
 
 
