@@ -44,8 +44,10 @@ def plan_table(definition: TableDefinition, overrides: Sequence[str] = ()) -> Pl
         overrides: For every job; those of a sweep's parameter replace its values, as on Hydra's command line.
 
     Raises:
-        ConfigError: A sweep has no `strategy` or `seed` among its parameters, or a row finds no job in its sweep.
+        ConfigError: A sweep has no `strategy` or `seed` among its parameters, or `strategy` is overridden.
     """
+    if any(override.startswith("strategy=") for override in overrides):
+        raise ConfigError("A table's strategies come from its rows: give `rows=LABEL,LABEL` instead of `strategy=`.")
     directory = config_directory()
     for group, name in (("dataset", definition.dataset), ("experiment", definition.experiment)):
         if not (directory / group / f"{name}.yaml").is_file():
@@ -69,8 +71,12 @@ def plan_table(definition: TableDefinition, overrides: Sequence[str] = ()) -> Pl
 
 
 def _parameters(sweep: str) -> dict[str, str]:
-    composed = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
-    parameters = {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
+    """What a sweep's own file gives; a sweep inherits none from another."""
+    path = config_directory() / "sweep" / f"{sweep}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"There is no sweep `{sweep}`: {path} is missing.")
+    params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") or {}
+    parameters = {str(key): str(value) for key, value in params.items()}
     for key in ("strategy", "seed"):
         if key not in parameters:
             raise ConfigError(f"Sweep `{sweep}` should give `{key}` in hydra.sweeper.params. Found {list(parameters)}.")

@@ -13,7 +13,7 @@ from mtl.config.entry import guarded
 from mtl.config.sweeps import Plan, plan_table
 from mtl.errors import ConfigError
 from mtl.results.assignment import assign
-from mtl.results.definition import TableDefinition, load_definition, table_names
+from mtl.results.definition import TableDefinition, load_definition, only_rows, table_names
 from mtl.results.paper_notes import notes
 from mtl.results.paper_rendering import to_csv, to_latex, to_markdown, to_rich
 from mtl.results.paper_table import build_table
@@ -21,8 +21,10 @@ from mtl.results.plan import commands, estimate, missing_runs
 from mtl.results.runs import Run, load_runs
 from mtl.results.sections import WIDTH, sections
 
-KEYS = ("table", "runs", "out", "plan", "allow_mixed")
-USAGE = "table=PAPER/TABLE|list runs=DIR [out=DIR] [plan=true] [allow_mixed=true] [overrides of every job]"
+KEYS = ("table", "runs", "out", "rows", "plan", "allow_mixed")
+USAGE = (
+    "table=PAPER/TABLE|list runs=DIR [out=DIR] [rows=LABEL,...] [plan=true] [allow_mixed=true] [overrides of every job]"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Options:
     table: str
     runs: Path
     out: Path | None
+    rows: tuple[str, ...]
     plan: bool
     allow_mixed: bool
     overrides: tuple[str, ...]
@@ -68,6 +71,7 @@ def parse(arguments: Sequence[str]) -> Options:
         values["table"],
         Path(values.get("runs", "outputs")),
         Path(values["out"]) if "out" in values else None,
+        tuple(values["rows"].split(",")) if "rows" in values else (),
         values.get("plan", "false").lower() == "true",
         values.get("allow_mixed", "false").lower() == "true",
         tuple(overrides),
@@ -80,7 +84,7 @@ def _run(options: Options) -> int:
     if options.table == "list":
         console.print(_listing(runs))
         return 0
-    definition = load_definition(config_directory() / "table", options.table)
+    definition = only_rows(load_definition(config_directory() / "table", options.table), options.rows)
     plan = plan_table(definition, options.overrides)
     if options.plan:
         _print_plan(definition, plan, runs)
@@ -97,7 +101,7 @@ def _load(root: Path) -> list[Run]:
 def _listing(runs: Sequence[Run]) -> Table:
     grid = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("table", "title", "published", "runs here"):
-        grid.add_column(title, overflow="fold")
+        grid.add_column(title, overflow="fold", no_wrap=title == "table")
     root = config_directory() / "table"
     for name in table_names(root):
         definition = load_definition(root, name)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.results.runs import Run
+from mtl.results.statistics import mean
 
 BUDGETS = {"optimizer steps": "optimizer_steps", "training seconds": "train_seconds"}
 """Title -> field of a run's cost."""
@@ -57,15 +58,18 @@ def _score(run: Run, metrics: Mapping[str, Any]) -> float:
         for name, info in infos.items():
             if info.primary:
                 value = metrics["val"][task][name]
+                if value is None:  # not a number
+                    return float("-inf")
                 total += value if info.higher_is_better else -value
     return total / len(run.tasks)
 
 
 def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    def average(split: str, task: str, name: str) -> float:
+        values = [entry[split][task][name] for entry in entries]
+        return float("nan") if None in values else mean(values)
+
     return {
-        split: {
-            task: {name: sum(entry[split][task][name] for entry in entries) / len(entries) for name in metrics}
-            for task, metrics in tasks.items()
-        }
+        split: {task: {name: average(split, task, name) for name in metrics} for task, metrics in tasks.items()}
         for split, tasks in entries[-1].items()
     }

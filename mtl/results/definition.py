@@ -1,7 +1,7 @@
 """Table definitions: configs/table/<paper>/<table>.yaml, read and checked."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,24 @@ class TableDefinition:
     banner: str = ""
     published: PublishedTable | None = None
     reference: str | None = None
+
+
+def only_rows(definition: TableDefinition, labels: Sequence[str]) -> TableDefinition:
+    """The definition with some of its rows, named by label or by its first word; all of them if none is named.
+
+    Raises:
+        ConfigError: A label is none of the table's.
+    """
+    if not labels:
+        return definition
+    short = {row.label.partition(" ")[0]: row.label for row in definition.rows}
+    wanted = {short.get(label, label) for label in labels}
+    unknown = sorted(wanted - {row.label for row in definition.rows})
+    if unknown:
+        raise ConfigError(f"{definition.name} has no row {', '.join(unknown)}. Its rows are {', '.join(short)}.")
+    rows = tuple(row for row in definition.rows if row.label in wanted)
+    reference = definition.reference if definition.reference in wanted else None
+    return replace(definition, rows=rows, reference=reference)
 
 
 def table_names(root: Path) -> list[str]:

@@ -95,7 +95,7 @@ def _baseline(table: PaperTable, missing: Sequence[PlannedRun], commands: Sequen
 def _reading(table: PaperTable) -> list[str]:
     result = [
         "Delta_m: percent, POSITIVE = better than single-task. task mean: every task counts the same; metric mean: "
-        "every metric. Ours: each seed against our mean single-task values, so its spread leaves out the baseline's own."
+        "every metric. Ours: each seed against the mean single-task values; its spread leaves out the baseline's own."
     ]
     if any(row.paper_delta_m for row in table.rows):
         result.append(
@@ -111,8 +111,8 @@ def _reading(table: PaperTable) -> list[str]:
         return result
     result.append(
         "Verdict: larger = larger than seed noise (Student's t over seeds, two-sided, level "
-        f"{ALPHA}); within = within seed noise; one seed = no verdict. A published value counts as exact, unless it has "
-        "an interval. No correction for the number of comparisons."
+        f"{ALPHA}); within = within seed noise; one seed = no verdict. A published value counts as exact, unless "
+        "it has an interval. No correction for the number of comparisons."
     )
     if table.paired:
         result.append(

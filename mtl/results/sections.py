@@ -7,7 +7,7 @@ from mtl.results.budget import BUDGETS, common_budget, metrics_within
 from mtl.results.comparison import Cell
 from mtl.results.definition import ALL_TASKS, TableColumn
 from mtl.results.noise import LARGER, WITHIN, Difference
-from mtl.results.paper_table import COSTS, DELTAS, PaperRow, PaperTable
+from mtl.results.paper_table import COSTS, DELTAS, PaperCell, PaperRow, PaperTable
 from mtl.results.statistics import mean, sample_sd
 
 WIDTH = 120
@@ -66,13 +66,19 @@ def _block(table: PaperTable, column: TableColumn) -> list[list[str]]:
     ours = [f"{name}\nours", *(cell.ours.text(decimals) if cell.ours else "" for cell in cells)]
     if not printed:
         return [ours]
-    paper = [f"{name}\npaper"]
-    for cell in cells:
-        text = f"{cell.paper.value:.{decimals}f}" if cell.paper else ""
-        paper.append(f"{text} ± {cell.paper.ci:.{decimals}f}" if cell.paper and cell.paper.ci is not None else text)
+    if not table.assignment.used:
+        return [[f"{name}\npaper", *(_paper_text(cell, decimals) for cell in cells)]]
+    paper = [f"{name}\npaper", *(_paper_text(cell, decimals) for cell in cells)]
     gap = ["\nours -\npaper", *(f"{cell.difference.mean:+.{decimals}f}" if cell.difference else "" for cell in cells)]
     verdict = ["\n\nverdict", *(_verdict(cell.difference) if cell.difference else "" for cell in cells)]
     return [paper, ours, gap, verdict]
+
+
+def _paper_text(cell: PaperCell, decimals: int) -> str:
+    if cell.paper is None:
+        return ""
+    text = f"{cell.paper.value:.{decimals}f}"
+    return text if cell.paper.ci is None else f"{text} ± {cell.paper.ci:.{decimals}f}"
 
 
 def _arrow(table: PaperTable, column: TableColumn) -> str:
