@@ -260,25 +260,30 @@ def _deltas(
 
 
 def paper_delta_m(definition: TableDefinition, row: TableRow) -> dict[str, float]:
-    """Delta_m of a published row in our sign, recomputed from its printed values; empty where that cannot be done."""
+    """Delta_m of a published row in our sign, over the columns of the table, recomputed from its printed values.
+
+    Empty where a value is missing, or where a column is a mean over tasks: that is another quantity than ours.
+    """
     table = definition.published
     published = table.row(row.published) if table and row.published else None
     single = table.row("single_task") if table else None
     if table is None or published is None or single is None or published is single:
         return {}
-    names = {
-        metric.key: (metric.task or metric.name, metric) for metric in table.metrics if metric.key in published.values
-    }
-    if not names or any(key not in single.values or single.values[key].value == 0 for key in names):
-        return {}
+    higher = {metric.key: metric.higher_is_better for metric in table.metrics}
     ours: Values = {}
     base: Values = {}
     directions: dict[str, dict[str, bool]] = {}
-    for key, (task, metric) in names.items():
-        ours.setdefault(task, {})[key] = published.values[key].value
-        base.setdefault(task, {})[key] = single.values[key].value
-        directions.setdefault(task, {})[key] = metric.higher_is_better
-    return {title: define(ours, base, directions) for title, define in DELTAS.items()}
+    for column in definition.columns:
+        key = column.published
+        if key is None or column.task == ALL_TASKS or key not in published.values or key not in single.values:
+            return {}
+        ours.setdefault(column.task, {})[key] = published.values[key].value
+        base.setdefault(column.task, {})[key] = single.values[key].value
+        directions.setdefault(column.task, {})[key] = higher[key]
+    try:
+        return {title: define(ours, base, directions) for title, define in DELTAS.items()}
+    except UserError:
+        return {}  # a single-task value of zero
 
 
 def _cost(chosen: Sequence[Chosen]) -> dict[str, float]:

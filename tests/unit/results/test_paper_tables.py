@@ -11,14 +11,16 @@ from test_runs import write_run
 from mtl.errors import ConfigError, UserError
 from mtl.results.assignment import assign
 from mtl.results.definition import TableColumn, TableDefinition, TableRow, load_definition
-from mtl.results.noise import LARGER, ONE_SEED, WITHIN
+from mtl.results.noise import LARGER, ONE_SEED, WITHIN, difference
 from mtl.results.paper_notes import notes
 from mtl.results.paper_rendering import to_csv, to_latex, to_markdown
-from mtl.results.paper_table import build_table
+from mtl.results.paper_table import build_table, paper_delta_m
 from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
 from mtl.results.published import load_published
 from mtl.results.sections import WIDTH, sections
+from tests.problems import REPOSITORY
 
+TABLES = REPOSITORY / "configs/table"
 SETTING = "5e77196000"
 DEFINITION = TableDefinition(
     name="toy/table",
@@ -153,15 +155,10 @@ def test_differences_and_verdicts_against_the_paper(runs):
     assert cell.difference.verdict == LARGER
     only = [run for run in runs if run.seed == 0]
     assert row_of(table_of(only), "uniform").cells["left accuracy"].difference.verdict == ONE_SEED
-    near = PAPER_NEAR(runs)
-    assert near.verdict == WITHIN
-
-
-def PAPER_NEAR(runs):
-    from mtl.results.noise import difference
-
-    values = [row_of(table_of(runs), "uniform").per_seed[seed]["left accuracy"] for seed in SEEDS]
-    return difference([value - 80.15 for value in values])
+    assert (
+        difference([values["left accuracy"] - 80.15 for values in row_of(table, "uniform").per_seed.values()]).verdict
+        == WITHIN
+    )
 
 
 def test_rows_without_runs_keep_their_paper_value_and_stay_empty(runs):
@@ -181,6 +178,23 @@ def test_both_delta_m_are_positive_for_better(runs):
     assert row_of(table, "mgda_ub").paper_delta_m["Delta_m (task mean)"] > 0 > row.paper_delta_m["Delta_m (task mean)"]
     assert table.competitors == ("uniform", "mgda_ub")
     assert (row.rank, row_of(table, "mgda_ub").rank) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "metric_mean", "task_mean"),
+    [("community/nyuv2", "uniform", -5.59, 0.88), ("community/cityscapes", "famo", -8.13, -8.13)],
+)
+def test_the_papers_delta_m_is_the_printed_one_in_our_sign(name, label, metric_mean, task_mean):
+    definition = load_definition(TABLES, name)
+    row = next(row for row in definition.rows if row.label == label)
+    found = paper_delta_m(definition, row)
+    assert found["Delta_m (metric mean)"] == pytest.approx(metric_mean, abs=0.0051)
+    assert found["Delta_m (task mean)"] == pytest.approx(task_mean, abs=0.0051)
+
+
+def test_a_mean_over_tasks_has_no_delta_m_of_the_paper():
+    definition = load_definition(TABLES, "sener2018/celeba")
+    assert [paper_delta_m(definition, row) for row in definition.rows] == [{}] * 5
 
 
 def test_methods_are_compared_by_pairs_of_seeds(runs):
