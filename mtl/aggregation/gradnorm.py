@@ -33,6 +33,9 @@ class GradNorm(GramianWeighting):
     Strategy options that belong to it: `level: last_layer` and `head_gradients: weighted` (the paper trains the
     weighted loss, heads included).
 
+    Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing
+    in Deep Multitask Networks", ICML 2018, arXiv:1711.02257, eq. 1-2 and Algorithm 1.
+
     **Deviations.** Paper: "standard update rules" for w; no lower limit. LibMTL: softmax-parametrised weights, all
     shared parameters, weights not applied to heads, reference loss of epoch 0, weight decay on w. SamsungLabs: adds
     weighted to unweighted gradients. AITSO_MTL (Pascal et al. 2021): w in the main Adam. Ours: the paper, Adam for w,

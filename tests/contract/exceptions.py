@@ -55,4 +55,18 @@ def excused(law: str, variant: str) -> bool:
 
 def hint(law: str, variant: str) -> str:
     """What to do where a law fails for a method that breaks it by definition."""
-    return f"A bug; or, if the method breaks this law by definition: add ({law!r}, {VARIANTS[variant].name!r}) to {__file__}"
+    return f"A bug; or, if it lies in the method: add ({law!r}, {VARIANTS[variant].name!r}) to {__file__}"
+
+
+WITHOUT_PAPER = {
+    "uniform": "no paper's method",
+    "static": "no paper's method",
+}
+"""Methods without a preset `paper`, and why."""
+
+WITHOUT_AS_RELEASED = {
+    "con_fig": "the released code gets the same numbers by another route",
+    "igd_per_task": "no option differs from the released code",
+    "random_groups": "the released code differs in its generator only",
+}
+"""Methods whose docstring speaks of released code that differs, without a preset `as_released`, and why."""

@@ -77,7 +77,7 @@ CASES = {
     ),
     "a node left out": (
         ["strategy=mgda", "strategy.aggregator=null"],
-        r"`strategy.aggregator` should be Gramian",
+        r"`strategy.aggregator` should be Aggregator",
     ),
     "too few betas": (["optimizer.betas=[0.9]"], r"`optimizer` was refused by torch.optim.Adam"),
     "a string for a flag": (
