@@ -70,3 +70,8 @@ WITHOUT_AS_RELEASED = {
     "random_groups": "the released code differs in its generator only",
 }
 """Methods whose docstring speaks of released code that differs, without a preset `as_released`, and why."""
+
+SAME = {
+    ("static", "uniform"): "the default weights are 1",
+}
+"""Pairs of methods, in alphabetical order, that do the same at their defaults, and why."""
