@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.report import Machine, to_markdown, to_rich, verdict
 from bench.rows import SECTIONS, build, judge, rows
 from bench.steps import prepare
-from bench.timing import measure
+from bench.timing import MIN_ROUNDS, measure
 from rich.console import Console
 
 from mtl.config import guarded
@@ -28,7 +28,7 @@ POOLS = (
     (("loader",), 8, 30.0),
 )
 """Sections that are timed side by side, rounds at most (a turn of the DataLoader takes a second, of the vectors half a
-minute), and the seconds after which no further round begins."""
+minute; one round will do), and the seconds after which no further round begins."""
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
@@ -57,9 +57,9 @@ def main() -> int:
         pool = [row for row in wanted if row.section in sections]
         if pool:
             names = dict.fromkeys(name for row in pool for name in row.contenders)
-            warmup = 0 if "vectors" in sections else WARMUP
+            warmup, least = (0, 1) if "vectors" in sections else (WARMUP, MIN_ROUNDS)
             turns = rounds if "steps" in sections else min(rounds, most)
-            seconds = measure({name: build(name) for name in names}, turns, warmup, limit, sections[0])
+            seconds = measure({name: build(name) for name in names}, turns, warmup, limit, sections[0], least)
             outcomes += [judge(row, seconds) for row in pool]
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(to_rich(outcomes))
