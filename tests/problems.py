@@ -1,9 +1,14 @@
 """Small problems that the laws are tested on. Real modules, no mocks; float64 where equality is the point."""
 
+import copy
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from mtl.config import compose_config
@@ -15,6 +20,44 @@ from mtl.strategies import Strategy
 from mtl.tasks import Accuracy, TaskSpec
 
 STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob("*.yaml"))
+"""Every method; its presets (configs/strategy/METHOD/*.yaml) are not among them."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method as the laws meet it: its YAML as it is, or the same at another level.
+
+    Attributes:
+        name: Its file in configs/strategy.
+        level: Where it compares task gradients; None if it has no `level`.
+        overrides: What differs from the file.
+    """
+
+    name: str
+    level: str | None
+    overrides: tuple[str, ...] = ()
+
+
+def find_variants() -> dict[str, Variant]:
+    """METHOD, and METHOD-LEVEL for `parameters` and `features`, METHOD-features-summed, where the method allows it."""
+    found = {}
+    for name in STRATEGIES:
+        node = OmegaConf.load(config_directory() / "strategy" / f"{name}.yaml")
+        base = node.get("level")
+        found[name] = Variant(name, base)
+        if base is None:
+            continue
+        allowed = instantiate(node, _convert_="all").aggregator.levels
+        for level in ("parameters", "features"):
+            if level in allowed and level != base:
+                found[f"{name}-{level}"] = Variant(name, level, (f"strategy.level={level}",))
+        if "features" in allowed and node.get("batch_axis") == "kept":
+            overrides = ("strategy.level=features", "strategy.batch_axis=summed")
+            found[f"{name}-features-summed"] = Variant(name, "features", overrides)
+    return found
+
+
+VARIANTS = find_variants()
 
 
 def squared(prediction, target):
@@ -82,19 +125,28 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.01)
 
 
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> Strategy:
+    return build_spec(*compose_config(overrides)).strategy
+
+
 def build_strategy(name: str, *overrides: str) -> Strategy:
-    cfg, names = compose_config([f"strategy={name}", *overrides])
-    return build_spec(cfg, names).strategy
+    """A strategy that no other test has used, by the name of a variant or of a preset (METHOD/PRESET).
+
+    Composing a configuration is what takes time, so that is done once.
+    """
+    variant = VARIANTS.get(name, Variant(name, None))
+    return copy.deepcopy(_composed((f"strategy={variant.name}", *variant.overrides, *overrides)))
 
 
 def fast_warmup(name: str) -> list[str]:
-    """Overrides that let a strategy leave its start-up phase within a few steps."""
+    """Overrides that let a strategy (or a variant of it) leave its start-up phase within a few steps."""
     return {
         "selective_groups": ["strategy.grouping.warmup_iterations=2"],
         "stch": ["strategy.weighting.warmup_epochs=0"],
         "tag_affinity": ["strategy.measure_every=2"],
         "maximum_roaming": ["strategy.updates_end=4"],
-    }.get(name, [])
+    }.get(VARIANTS[name].name if name in VARIANTS else name.partition("/")[0], [])
 
 
 def small_loaders(objective) -> dict[str, Loader]:

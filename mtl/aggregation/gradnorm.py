@@ -39,6 +39,9 @@ class GradNorm(GramianWeighting):
     Strategy options that belong to it: `level: last_layer` (paper; LibMTL: `parameters`) and `head_gradients: weighted`
     (the paper trains the weighted loss, heads included; LibMTL: `own`).
 
+    Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing
+    in Deep Multitask Networks", ICML 2018, arXiv:1711.02257, eq. 1-2 and Algorithm 1.
+
     **Deviations.** Paper: "standard update rules" for w; no lower limit. LibMTL: softmax-parametrised weights, all
     shared parameters, weights not applied to heads, reference loss of epoch 0: four options here; xi in the main
     optimizer, with its learning rate and weight decay. SamsungLabs: adds

@@ -19,15 +19,15 @@ from mtl.training import evaluate_run
 from mtl.training.checkpoint import save_checkpoint
 from mtl.training.run_directory import RunDirectory
 from tests.integration._resume_worker import start, steps
-from tests.problems import REPOSITORY, STRATEGIES
+from tests.problems import REPOSITORY, VARIANTS
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """Every strategy: nine steps straight; five steps, saved, continued in one fresh process."""
+    """Every strategy at every level: nine steps straight; five steps, saved, continued in one fresh process."""
     directory = tmp_path_factory.mktemp("resume")
     torch.set_num_threads(1)
-    for name in STRATEGIES:
+    for name in VARIANTS:
         objective, strategy = start(name)
         save_checkpoint(directory / f"{name}.half", steps(objective, strategy, 0, 5))
         objective, strategy = start(name)
@@ -37,7 +37,7 @@ def resumed(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_law_01_saved_and_resumed_in_a_fresh_process(resumed, name):
     straight = (resumed / f"{name}.straight").read_bytes()
     assert straight == (resumed / f"{name}.resumed").read_bytes()
