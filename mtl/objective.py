@@ -94,6 +94,7 @@ class MultiTaskObjective:
         *,
         update_buffers: bool = True,
         measure: Sequence[int] = (),
+        one_backward: bool = False,
     ) -> Evaluation:
         """One forward pass of the backbone and of the heads asked for.
 
@@ -103,6 +104,8 @@ class MultiTaskObjective:
             update_buffers: False leaves running statistics (BatchNorm) as they are: a step moves them once, however
                 many forwards it takes.
             measure: Indices of tasks whose loss value is wanted as well, without graph.
+            one_backward: The losses will be differentiated together, in one pass. Then many linear heads run as one
+                product. Differentiating them apart stays right, and is slower.
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; names the tasks.
@@ -110,10 +113,10 @@ class MultiTaskObjective:
         indices = tuple(range(self.num_tasks)) if tasks is None else tuple(tasks)
         with nullcontext() if update_buffers else self._frozen_buffers():
             features = self.model.features(batch.inputs)
-            losses = [self._loss(features, batch, index) for index in indices]
+            losses = self._losses(features, batch, indices, joint=one_backward)
             extra = [index for index in measure if index not in indices]
             with torch.no_grad():
-                measured = [self._loss(features, batch, index) for index in extra]
+                measured = self._losses(features, batch, extra, joint=True)
         values = torch.stack([loss.detach() for loss in losses] + measured)
         order = indices + tuple(extra)
         if order != tuple(range(self.num_tasks)):
@@ -128,9 +131,12 @@ class MultiTaskObjective:
         """Loss values (m,) of all tasks at the current parameters; no graph, running statistics untouched."""
         return self.evaluate(batch, (), update_buffers=False, measure=range(self.num_tasks)).values
 
-    def _loss(self, features: Features, batch: Batch, index: int) -> Tensor:
-        spec = self.specs[index]
-        return spec.loss(self.model.predict(features, spec.name), batch.targets[spec.name])
+    def _losses(self, features: Features, batch: Batch, indices: Sequence[int], *, joint: bool) -> list[Tensor]:
+        specs = [self.specs[index] for index in indices]
+        if not joint:
+            return [spec.loss(self.model.predict(features, spec.name), batch.targets[spec.name]) for spec in specs]
+        predictions = self.model.predict_all(features, [spec.name for spec in specs])
+        return [spec.loss(predictions[spec.name], batch.targets[spec.name]) for spec in specs]
 
     def _as_tuple(self, features: Features) -> tuple[Tensor, ...]:
         if not self.exposes_features or isinstance(features, Mapping):

@@ -6,13 +6,76 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 COUNTS = (48, 12, 16)
-NAMES = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
-    "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
-    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks "
-    "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
-    "Wearing_Necktie Young"
-).split()  # noqa: SIM905 - a list would be 40 lines
+NAMES = [  # in the order of the official list
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young40",
+    "times",
+    "-1",
+    "or",
+    "1:",
+    "four",
+    "things",
+    "that",
+    "can",
+    "be",
+    "seen,",
+    "each",
+    "or",
+    "its",
+    "contrary",
+    "repeated.178",
+    "wide,",
+    "218",
+    "high.{index",
+    "+",
+    "1:06d}.jpgImgimg_align_celeba_pngimg_align_celebaAnnoEval.pngquality{name}",
+    "{'",
+    "'.join(f'{value:2d}'",
+    "for",
+    "value",
+    "in",
+    "attributes(index))}list_attr_celeba.txt\n",
+    "\n{name}",
+    "{part}list_eval_partition.txt\n\n",
+]
 
 
 def attributes(index: int) -> list[int]:

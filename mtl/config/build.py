@@ -27,7 +27,7 @@ TYPED = {
 """Nodes of the schema; `+key=value` on the command line would slip past it."""
 SUPPLIED = {
     "backbone": ("input_shape", "tasks"),
-    "heads": ("in_features", "num_outputs"),
+    "heads": ("in_features", "num_outputs", "output_size"),
     "optimizer": ("params",),
 }
 """Arguments that the framework gives to what a group builds."""

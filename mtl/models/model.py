@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.errors import ConfigError
+from mtl.models.heads.linear import LinearHead, linear_products
 from mtl.seeding import derive_seed
 from mtl.tasks import TaskSpec
 
@@ -13,7 +14,11 @@ Features = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 """What a backbone returns: shared features z (one tensor or several), or task-specific features by task name."""
 
 HeadFactory = Callable[..., nn.Module]
-"""(in_features, num_outputs) -> head."""
+"""(in_features, num_outputs, output_size) -> head. `in_features`: channels of the feature tensor, or of each of them;
+`output_size`: (H, W) of the inputs for a dense task, None for any other."""
+
+JOINT_FROM = 8
+"""Linear heads of shared features are evaluated in one product from this many on; below, it does not pay."""
 
 
 class MultiTaskModel(nn.Module):
@@ -46,10 +51,23 @@ class MultiTaskModel(nn.Module):
         prediction: Tensor = self.heads[task](read)
         return prediction
 
+    def predict_all(self, features: Features, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """The predictions of several tasks, equal to `predict` of each up to rounding.
+
+        Many linear heads of the same features run as one product, and each task still has its own path back: see
+        docs/decisions/batched-heads.md. Graphs in which one task's parameters are told from another's (the proof of
+        the partition) are built with `predict`.
+        """
+        heads = [self.heads[task] for task in tasks]
+        linear = [head for head in heads if type(head) is LinearHead]
+        if len(heads) < JOINT_FROM or len(linear) < len(heads) or not isinstance(features, Tensor):
+            return {task: self.predict(features, task) for task in tasks}
+        products = linear_products(features, linear)
+        return {task: self.heads[task](features, product) for task, product in zip(tasks, products, strict=True)}
+
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """The predictions of all tasks."""
-        features = self.features(inputs)
-        return {task: self.predict(features, task) for task in self.tasks}
+        return self.predict_all(self.features(inputs), self.tasks)
 
 
 def build_model(
@@ -65,16 +83,19 @@ def build_model(
     other tasks: a single-task baseline starts from the same point as the multi-task network.
 
     Raises:
-        ConfigError: the backbone cannot read inputs of `input_shape`.
+        ConfigError: the backbone cannot read inputs of `input_shape`, or the heads do not fit backbone or tasks.
     """
+    if len(input_shape) != 3 and any(spec.dense for spec in tasks):
+        raise ConfigError(f"Dense tasks need images (C, H, W). Found `input_shape = {input_shape}`.")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(seed, "backbone"))
         trunk = backbone(input_shape=input_shape, tasks=tuple(spec.name for spec in tasks))
         in_features = getattr(trunk, "out_features", None)
-        if not isinstance(in_features, int):
-            raise ConfigError(f"Backbone {type(trunk).__name__} should have an integer `out_features`.")
+        if not isinstance(in_features, int | tuple):
+            raise ConfigError(f"Backbone {type(trunk).__name__} should have `out_features`: an integer, or a tuple.")
         heads = {}
         for spec in tasks:
             torch.manual_seed(derive_seed(seed, "head", spec.name))
-            heads[spec.name] = head(in_features=in_features, num_outputs=spec.num_outputs)
+            output_size = tuple(input_shape[1:]) if spec.dense else None
+            heads[spec.name] = head(in_features=in_features, num_outputs=spec.num_outputs, output_size=output_size)
     return MultiTaskModel(trunk, heads)

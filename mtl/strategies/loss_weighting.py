@@ -47,7 +47,7 @@ class LossWeightingStrategy(Strategy):
         """One update."""
         looks_back = self.weighting.needs_losses_after
         states = global_states(self.objective.device) if looks_back else []
-        evaluation = self.objective.evaluate(batch)
+        evaluation = self.objective.evaluate(batch, one_backward=True)
         self._clear_gradients()
         weights = check_weights(self.weighting.weigh(evaluation.values), self.objective.tasks)
         torch.autograd.backward(evaluation.losses, list(weights.unbind()))

@@ -110,6 +110,7 @@ class SequentialStrategy(Strategy):
                 group,
                 update_buffers=position == 0,
                 measure=every_task if observes or position == 0 else (),
+                one_backward=True,
             )
             if first is None:
                 first = evaluation.values

@@ -48,7 +48,8 @@ def test_configs_are_explained(path):
     def check(node):
         given = {key for key in node if not key.startswith("_")}
         parameters = inspect.signature(get_object(node["_target_"])).parameters
-        supplied = {"input_shape", "tasks", "in_features", "num_outputs"} if node.get("_partial_") else set()
+        framework = {"input_shape", "tasks", "in_features", "num_outputs", "output_size"}
+        supplied = framework if node.get("_partial_") else set()
         assert given == set(parameters) - supplied, path
         for value in node.values():
             if isinstance(value, dict) and "_target_" in value:

@@ -1,0 +1,37 @@
+"""A branch that reads the pooled feature map."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtl.errors import ConfigError
+from mtl.models.blocks import resize
+
+POOLED_NORMS = ("batch", "layer")
+
+
+class PooledBranch(nn.Module):
+    """(B, C, h, w) -> average-pool to bins x bins -> 1x1 convolution -> norm -> ReLU -> resized to (B, width, h, w).
+
+    Args:
+        in_channels: C.
+        width: Channels of the branch.
+        bins: Side of the pooled map, at least 1.
+        norm: `batch` (as published) or `layer`, over the channels and positions of one sample. A map of one bin has one
+            value a channel and sample, so BatchNorm cannot train on a batch of 1: that is an error, and `layer` works.
+    """
+
+    def __init__(self, in_channels: int, width: int, bins: int, norm: str) -> None:
+        super().__init__()
+        self.bins = bins
+        self.conv = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(1, width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, width, h, w)."""
+        if self.bins == 1 and len(maps) == 1 and self.training and isinstance(self.norm, nn.BatchNorm2d):
+            raise ConfigError(
+                "BatchNorm of the globally pooled branch has one value a channel with a batch of 1. Use a larger "
+                "batch, or `heads.pooled_norm=layer`."
+            )
+        pooled = self.norm(self.conv(functional.adaptive_avg_pool2d(maps, self.bins))).relu()
+        return resize(pooled, maps.shape[2:])
