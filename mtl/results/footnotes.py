@@ -127,7 +127,11 @@ def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
         )
 
     done = [run for run in runs if run.completed]
-    notes = [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
+    data = {run.data_note for run in runs}
+    notes = [f"Data: {listing(run.data_note or 'official' for run in runs)}."] if data != {""} else []
+    if len(data) > 1:
+        notes.append("WARNING: runs on differently prepared data are mixed; they are not comparable.")
+    notes += [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
     if done:
         notes.append(f"Length of completed runs: {listing(f'{run.epochs} epochs, {run.steps} steps' for run in done)}.")
     machines = {f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in done}

@@ -45,6 +45,7 @@ class Run:
         cost: Totals over the run (counts, seconds, bytes); `step_seconds` is the mean per training step.
         options: Configuration of the strategy and the optimizer, as `strategy` and `optimizer`.
         note: What has to stand beside every number of the strategy.
+        data_note: What has to stand beside every number on the data.
         config_hash: Hash of all that can move a number except the seed.
         setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
             other data, another network or another protocol.
@@ -72,6 +73,7 @@ class Run:
     optimizer: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    data_note: str = ""
     device: str = ""
     num_threads: int = 0
 

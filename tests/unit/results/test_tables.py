@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -139,6 +140,14 @@ def test_several_commits_or_a_dirty_tree_warn(runs, tmp_path):
     assert not any("uncommitted" in note for note in compare(runs).footnotes)
     dirty = write_run(tmp_path, "dirty", "igd", git={"commit": "d" * 40, "dirty": True})
     assert any(note.startswith("WARNING: 2 commits, 1 of 12 runs") for note in compare([*runs, dirty]).footnotes)
+
+
+def test_the_note_on_the_data_stands_under_the_table(runs):
+    assert not any(note.startswith("Data:") for note in compare(runs).footnotes)
+    noted = [replace(run, data_note="NYUv2 (pseudo normals)") for run in runs]
+    assert "Data: NYUv2 (pseudo normals)." in compare(noted).footnotes
+    mixed = compare([*noted[:-1], runs[-1]]).footnotes
+    assert any("differently prepared data are mixed" in note for note in mixed)
 
 
 def test_footnotes_name_sign_rule_competitors_and_length(runs):
