@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl.datasets import Cityscapes
+from mtl.datasets import Cityscapes, Loader
+from mtl.datasets.augment import Augmentation
 from mtl.datasets.packed_split import convert
 from mtl.datasets.prepare import prepare
 from mtl.datasets.sources import find_source
@@ -170,11 +171,29 @@ def test_mtan_files_are_not_resized_again(tmp_path):
         source_of(write_mtan(tmp_path / "raw"), (128, 256))
 
 
-def test_zoom_and_flip_know_the_targets():
-    quantities = Cityscapes.quantities
-    assert quantities["disparity"] == quantities["inverse_depth"] == "disparity"
-    assert quantities["instance"] == "offsets"
-    assert {quantities[name] for name in ("segmentation", *MASKS)} == {"labels"}
+def test_zoom_and_flip_change_values_as_they_should(official, tmp_path):
+    """Disparities and offsets grow with the zoom; a flip changes the sign of x offsets; labels stay."""
+    prepare(source_of(official), "cityscapes", tmp_path / "out", quiet)
+    tasks = ["segmentation", "sky", "instance", "disparity", "inverse_depth"]
+
+    def batch(zoom, flip):
+        data = Cityscapes(
+            "x", tmp_path / "out", FRAME, tasks, val_size=2, augmentation=Augmentation((zoom,), flip=flip)
+        )
+        return next(Loader(data.load()["train"], 4, shuffle=False, drop_last=False).batches(0)).targets
+
+    def valid(target, channel):
+        return target[:, channel][target[:, -1] > 0.5]
+
+    plain, zoomed, flipped = batch(1.0, 0.0), batch(1.5, 0.0), batch(1.0, 1.0)
+    for task, channel in (("disparity", 0), ("inverse_depth", 0), ("instance", 0), ("instance", 1)):
+        before, after = valid(plain[task], channel), valid(zoomed[task], channel)
+        assert len(after) > 100
+        assert torch.isin(after, before * 1.5).all(), task
+        sign = -1 if (task, channel) == ("instance", 1) else 1
+        assert torch.equal(flipped[task][:, channel], sign * plain[task][:, channel].flip(-1)), task
+    assert set(zoomed["segmentation"].unique().tolist()) <= set(plain["segmentation"].unique().tolist())
+    assert torch.equal(zoomed["sky"] == 1, zoomed["segmentation"] == 4)
 
 
 @pytest.mark.parametrize(
