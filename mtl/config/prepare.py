@@ -98,7 +98,7 @@ def describe(manifest: Manifest, directory: Path) -> str:
         for field in manifest.fields:
             info = manifest.arrays[split][field.name]
             lines.append(
-                f"  {field.name:10} {'x'.join(map(str, field.shape)):12} {field.dtype.name:8} "
+                f"  {field.name:13} {'x'.join(map(str, field.shape)):12} {field.dtype.name:8} "
                 f"{info.low:8.3g} to {info.high:<8.3g} {100 * info.valid:6.2f} % valid  {field.info}"
             )
     return "\n".join(lines)

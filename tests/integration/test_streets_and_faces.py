@@ -124,3 +124,22 @@ def test_the_table_says_what_the_data_is(prepared, tmp_path):
     text = (tmp_path / "out" / "table.md").read_text()
     assert "Data: Cityscapes (raw frames of 64x128, 12 training and 4 test frames)" in text
     assert "pcgrad" in text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "raw", "extra", "message"),
+    [
+        ("cityscapes", "official", [], r"12 train, 4 test samples; the official data have 2975 train, 500 test"),
+        ("cityscapes", "mtan", ["size=64x128"], r"12 train, 4 test samples; .*`allow_partial=true`"),
+        ("celeba", "faces", [], r"162770 train, 19867 val, 19962 test"),
+        ("celeba", "faces", ["allow_partial=yes"], r"`allow_partial` should be one of true, false"),
+        ("celeba", "faces", ["allow_partial=true", "resize=cubic"], r"`resize` should be one of bilinear, nearest"),
+        ("cityscapes", "official", ["resize=nearest"], r"`resize` is no option of cityscapes, layout official"),
+        ("celeba", "official", [], r"none of the known layouts of celeba:\n  official"),
+    ],
+)
+def test_what_is_not_asked_for_is_refused(dataset, raw, extra, message, prepared, tmp_path, capsys):
+    source = prepared["faces"].parent / "raw" / raw
+    assert prepare_main([f"dataset={dataset}", f"source={source}", f"out={tmp_path / 'out'}", *extra]) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.glob("out*"))
