@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint type bench clean
+.PHONY: help demo test test-slow lint type bench docs-strategies clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (about two minutes) ..."
@@ -37,6 +37,9 @@ type: $(VENV)/.dev  ## mypy, strict, on mtl/
 
 bench: $(VENV)/.dev  ## Speed as ratios, measured side by side; writes docs/results/performance.md
 	@$(BIN)/python scripts/benchmark.py
+
+docs-strategies: $(VENV)/.dev  ## Write docs/strategies.md anew (a test compares)
+	@$(BIN)/python scripts/document_strategies.py
 
 clean:  ## Remove the environment and caches (run directories stay)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

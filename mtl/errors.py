@@ -14,7 +14,7 @@ class DataError(UserError):
 
 
 class RequirementError(UserError):
-    """A strategy needs something that the model or the optimizer does not offer."""
+    """A strategy needs something that the model, the data or the optimizer does not offer."""
 
 
 class RunDirectoryError(UserError):

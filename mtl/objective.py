@@ -11,7 +11,8 @@ from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError, RequirementError
-from mtl.models.model import Features, MultiTaskModel
+from mtl.models.model import MultiTaskModel
+from mtl.models.view import Features, FeatureView
 from mtl.partition import Partition, prove_partition
 from mtl.tasks import TaskSpec
 
@@ -60,9 +61,8 @@ class MultiTaskObjective:
             assert input_shape is not None, "either `input_shape` or `partition` is needed"
             partition = prove_partition(model, input_shape)
         self.partition = partition
-        self._buffers = [
-            (module, name) for module in model.modules() for name, b in module._buffers.items() if b is not None
-        ]
+        self.input_shape = input_shape
+        self._list_buffers()
 
     @property
     def num_tasks(self) -> int:
@@ -86,6 +86,17 @@ class MultiTaskObjective:
     def task_parameters(self, task: int | str) -> list[Parameter]:
         """Parameters that only `task` (index or name) reaches."""
         return list(self.partition.task_specific[self.tasks[task] if isinstance(task, int) else task])
+
+    def replace_view(self, view: FeatureView) -> None:
+        """Let the tasks see the shared representation through `view` from now on; for a strategy's `setup`."""
+        self.model.view = view.to(self.device)
+        self._list_buffers()
+
+    def blank_inputs(self) -> Tensor:
+        """Two samples of zeros, (2, *input_shape), for strategies that look at the network in `setup`."""
+        assert self.input_shape is not None, "this objective was built without `input_shape`"
+        like = next(self.model.parameters())
+        return torch.zeros((2, *self.input_shape), device=like.device, dtype=like.dtype)
 
     def evaluate(
         self,
@@ -112,9 +123,9 @@ class MultiTaskObjective:
         """
         indices = tuple(range(self.num_tasks)) if tasks is None else tuple(tasks)
         with nullcontext() if update_buffers else self._frozen_buffers():
-            features = self.model.features(batch.inputs)
-            losses = self._losses(features, batch, indices, joint=one_backward)
             extra = [index for index in measure if index not in indices]
+            features = self.model.features(batch.inputs, [self.tasks[index] for index in (*indices, *extra)])
+            losses = self._losses(features, batch, indices, joint=one_backward)
             with torch.no_grad():
                 measured = self._losses(features, batch, extra, joint=True)
         values = torch.stack([loss.detach() for loss in losses] + measured)
@@ -155,6 +166,10 @@ class MultiTaskObjective:
                 f"data and loss of {' and '.join(names)}.",
                 names,
             )
+
+    def _list_buffers(self) -> None:
+        modules = list(self.model.modules())
+        self._buffers = [(module, name) for module in modules for name, b in module._buffers.items() if b is not None]
 
     @contextmanager
     def _frozen_buffers(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py [out=docs/results/performance.md] [rounds=30] [threads=2] [only=SECTION]
 
-SECTION is steps, torchjd, literal or loader; all of them by default.
+SECTION is steps, torchjd, literal, solver, vectors or loader; all of them by default.
 Prints a table and writes it with machine, definitions and spread to `out`. A missed bar is a result, not an error.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.report import Machine, to_markdown, to_rich, verdict
 from bench.rows import SECTIONS, build, judge, rows
 from bench.steps import prepare
-from bench.timing import measure
+from bench.timing import MIN_ROUNDS, measure
 from rich.console import Console
 
 from mtl.config import guarded
@@ -21,8 +21,14 @@ from mtl.errors import ConfigError
 
 DEFAULTS = {"out": "docs/results/performance.md", "rounds": "30", "threads": "2", "only": ""}
 WARMUP = 2
-LOADER_ROUNDS = 8
-"""At most: a turn of the DataLoader takes a second."""
+POOLS = (
+    (("steps", "torchjd", "literal"), 30, 110.0),
+    (("solver",), 30, 60.0),
+    (("vectors",), 3, 60.0),
+    (("loader",), 8, 30.0),
+)
+"""Sections that are timed side by side, rounds at most (a turn of the DataLoader takes a second, of the vectors half a
+minute; one round will do), and the seconds after which no further round begins."""
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
@@ -47,12 +53,13 @@ def main() -> int:
     machine = Machine.here()
     wanted = [row for row in rows() if values["only"] in ("", row.section)]
     outcomes = []
-    for pool in ([row for row in wanted if not row.per_second], [row for row in wanted if row.per_second]):
+    for sections, most, limit in POOLS:
+        pool = [row for row in wanted if row.section in sections]
         if pool:
-            loading = pool[0].per_second
             names = dict.fromkeys(name for row in pool for name in row.contenders)
-            label, turns, limit = ("loaders", min(rounds, LOADER_ROUNDS), 30.0) if loading else ("steps", rounds, 110.0)
-            seconds = measure({name: build(name) for name in names}, turns, WARMUP, limit, label)
+            warmup, least = (0, 1) if "vectors" in sections else (WARMUP, MIN_ROUNDS)
+            turns = rounds if "steps" in sections else min(rounds, most)
+            seconds = measure({name: build(name) for name in names}, turns, warmup, limit, sections[0], least)
             outcomes += [judge(row, seconds) for row in pool]
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(to_rich(outcomes))

@@ -1,20 +1,63 @@
 """Small problems that the laws are tested on. Real modules, no mocks; float64 where equality is the point."""
 
+import copy
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from mtl.config import compose_config
 from mtl.config.build import build_spec, config_directory
-from mtl.datasets.base import Batch
+from mtl.datasets.base import Batch, Loader, TensorSplit
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import Strategy
 from mtl.tasks import Accuracy, TaskSpec
 
 STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob("*.yaml"))
+"""Every method; its presets (configs/strategy/METHOD/*.yaml) are not among them."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method as the laws meet it: its YAML as it is, or the same at another level.
+
+    Attributes:
+        name: Its file in configs/strategy.
+        level: Where it compares task gradients; None if it has no `level`.
+        overrides: What differs from the file.
+    """
+
+    name: str
+    level: str | None
+    overrides: tuple[str, ...] = ()
+
+
+def find_variants() -> dict[str, Variant]:
+    """METHOD, and METHOD-LEVEL for `parameters` and `features`, METHOD-features-summed, where the method allows it."""
+    found = {}
+    for name in STRATEGIES:
+        node = OmegaConf.load(config_directory() / "strategy" / f"{name}.yaml")
+        base = node.get("level")
+        found[name] = Variant(name, base)
+        if base is None:
+            continue
+        allowed = instantiate(node, _convert_="all").aggregator.levels
+        for level in ("parameters", "features"):
+            if level in allowed and level != base:
+                found[f"{name}-{level}"] = Variant(name, level, (f"strategy.level={level}",))
+        if "features" in allowed and node.get("batch_axis") == "kept":
+            overrides = ("strategy.level=features", "strategy.batch_axis=summed")
+            found[f"{name}-features-summed"] = Variant(name, "features", overrides)
+    return found
+
+
+VARIANTS = find_variants()
 
 
 def squared(prediction, target):
@@ -82,21 +125,50 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.01)
 
 
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> Strategy:
+    return build_spec(*compose_config(overrides)).strategy
+
+
 def build_strategy(name: str, *overrides: str) -> Strategy:
-    cfg, names = compose_config([f"strategy={name}", *overrides])
-    return build_spec(cfg, names).strategy
+    """A strategy that no other test has used, by the name of a variant or of a preset (METHOD/PRESET).
+
+    Composing a configuration is what takes time, so that is done once.
+    """
+    variant = VARIANTS.get(name, Variant(name, None))
+    return copy.deepcopy(_composed((f"strategy={variant.name}", *variant.overrides, *overrides)))
 
 
 def fast_warmup(name: str) -> list[str]:
-    """Overrides that let a strategy leave its start-up phase within a few steps."""
+    """Overrides that let a strategy (or a variant of it) leave its start-up phase within a few steps."""
     return {
         "selective_groups": ["strategy.grouping.warmup_iterations=2"],
         "stch": ["strategy.weighting.warmup_epochs=0"],
-    }.get(name, [])
+        "tag_affinity": ["strategy.measure_every=2"],
+        "maximum_roaming": ["strategy.updates_end=4"],
+    }.get(VARIANTS[name].name if name in VARIANTS else name.partition("/")[0], [])
+
+
+def small_loaders(objective) -> dict[str, Loader]:
+    """Loaders for `Strategy.attach`: three batches each, of data that `make_batches` does not give by default."""
+    dtype = next(objective.model.parameters()).dtype
+    loaders = {}
+    for index, split in enumerate(("train", "val")):
+        (whole,) = make_batches(objective.tasks, count=1, size=12, dtype=dtype, seed=11 + index)
+        data = TensorSplit(whole.inputs, whole.targets)
+        loaders[split] = Loader(data, 5, shuffle=split == "train", drop_last=False, seed=4)
+    return loaders
+
+
+def begin(strategy: Strategy, objective, make_optimizer: Callable = sgd, seed: int = 0) -> Strategy:
+    """All that a run does with a strategy before its first step."""
+    strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(seed))
+    strategy.attach(small_loaders(objective))
+    return strategy
 
 
 def train(strategy: Strategy, objective, batches, make_optimizer: Callable = sgd, seed: int = 0, epoch: int = 3):
-    strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(seed))
+    begin(strategy, objective, make_optimizer, seed)
     reports = []
     for index, batch in enumerate(batches, start=1):
         reports.append(strategy.step(batch))

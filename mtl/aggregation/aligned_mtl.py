@@ -27,6 +27,9 @@ class AlignedMTL(GramianWeighting):
         reduce: The aligned gradients are added (`sum`, released code) or averaged (`mean`, the paper's task weights
             that sum to 1).
 
+    Source: Senushkin, Patakin, Kuznetsov and Konushin, "Independent Component Alignment for Multi-Task Learning",
+    CVPR 2023, arXiv:2305.19000, Algorithm 1.
+
     **Deviations.** Released code and LibMTL: `torch.symeig`, removed from torch; float32, eps of the default type.
     TorchJD: mean. Ours: float64, `rank` and `condition_number` (of J, over kept directions) in the diagnostics, a rank
     below m counted in `rank_deficient_total`. All gradients 0: weights 0.

@@ -28,6 +28,9 @@ class CAGrad(GramianWeighting):
         tol: Certificate that a solve has to meet, > 0: shortfall of a task relative to |g_k| |g0|.
         max_iter: Limit of the solver, at least 1.
 
+    Source: Liu, Liu, Jin, Stone and Liu, "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021,
+    arXiv:2110.14048, eq. 3-4 and Algorithm 1.
+
     **Deviations.** Paper: d itself. Released code: SLSQP with 1e-8 under the roots (45 to 84 % off where rows differ
     by 1e6 in scale), d m / (1 + c^2). LibMTL and SamsungLabs: without the factor m; LibMTL: c = 0.5. nash-mtl, FAMO:
     0.4. TorchJD: `none`, weights 0 where |g_w| < 1e-4. Ours: exact solver with certificate, default as the released

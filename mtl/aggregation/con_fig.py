@@ -17,6 +17,9 @@ class ConFIG(GramianWeighting):
 
     The full method with equal direction weights; no arguments.
 
+    Source: Liu, Chu and Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
+    2024, arXiv:2408.11104, eq. 2.
+
     **Deviations.** Paper: as above. Released code: least squares on U, a closed form for two tasks (not for parallel
     gradients), other direction weights and lengths. The momentum variant M-ConFIG needs stored gradients and is not
     offered. Ours: the pseudo-inverse from eigenvalues, those below m eps times the largest as 0; a rank below m (where

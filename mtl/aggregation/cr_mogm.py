@@ -19,6 +19,9 @@ class CRMOGM(GramianWeighting):
         weighting: The method whose weights are smoothed: MGDA, PCGrad or CAGrad in the paper.
         alpha: Weight of the past, in [0, 1]; 0 is the method itself, 1 stays with the first step's weights.
 
+    Source: Zhou et al., "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and Beyond",
+    NeurIPS 2022, Algorithm 1.
+
     **Deviations.** Paper: alpha_t grows towards 1 as the learning rate falls (Corollary 1). TorchJD: a constant,
     0.9. Ours: a constant; the average starts from the first step's weights.
     """
@@ -45,3 +48,7 @@ class CRMOGM(GramianWeighting):
             self.average.mul_(self.alpha).add_(new, alpha=1 - self.alpha)
         self.diagnostics = dict(self.weighting.diagnostics)
         return self.average.clone()
+
+    def end_epoch(self) -> None:
+        """Tell the method."""
+        self.weighting.end_epoch()

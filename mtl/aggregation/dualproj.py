@@ -20,8 +20,13 @@ class DualProj(DualCone):
         tol: Violation of the optimality conditions that a solve has to meet, > 0, relative to the gradients' lengths.
         max_iter: Limit of the solver, at least 1.
 
-    **Deviations.** GEM: projects the current task's gradient against those of remembered tasks, with a margin. TorchJD:
-    quadprog on the Gramian divided by its trace, `reg_eps`. Ours: an exact solver with certificate (`kkt_residual`).
+    Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017,
+    arXiv:1706.08840, eq. 11; Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024,
+    arXiv:2406.16232.
+
+    **Deviations.** GEM: projects the current task's gradient against those of remembered tasks, with a margin. Released
+    code (TorchJD): quadprog on the Gramian divided by its trace, `reg_eps`. Ours: an exact solver with certificate
+    (`kkt_residual`).
     """
 
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002

@@ -22,6 +22,9 @@ class FairGrad(Bargaining):
         tol: Residual max_k |(G a)_k a_k^(1/alpha) - 1| that a solve has to meet beyond rounding, > 0.
         max_iter: Limit of Newton steps, at least 1.
 
+    Source: Ban and Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, arXiv:2402.15638, eq. 3-4 and
+    Algorithm 1.
+
     **Deviations.** Paper and released code: a constrained nonlinear least-squares problem (scipy `least_squares`,
     bounds from 0, from 1/m); 45 to 84 % off for alpha = 2 where rows differ by 1e6 in scale. Released code: clips as
     Nash-MTL's. LibMTL, TorchJD: without the limit. Ours: Newton's method in float64 on the strictly convex

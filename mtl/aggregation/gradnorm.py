@@ -9,6 +9,8 @@ from mtl.errors import NonFiniteError
 from mtl.validation import check_choice, check_non_negative, check_positive
 
 RULES = ("adam", "sgd")
+PARAMETRIZATIONS = ("renormalized", "softmax")
+REFERENCES = ("first_step", "first_epoch")
 
 
 class GradNorm(GramianWeighting):
@@ -28,67 +30,117 @@ class GradNorm(GramianWeighting):
             in the paper; Pascal et al. 2021 use 1.5 and 0.2.
         lr: Learning rate of w, > 0; 0.025 in the paper.
         rule: Optimizer of w, `adam` or `sgd`; without weight decay in either case.
-        minimum: Lower limit of a weight before renormalisation, > 0.
+        minimum: Lower limit of a weight before renormalisation, > 0; of `renormalized` only.
+        parametrization: `renormalized` (paper): w itself is trained, then scaled to sum to m. `softmax` (LibMTL):
+            w = m softmax(xi), and xi is trained, by the derivative above through the softmax.
+        reference: L_k(0) is the loss of the `first_step` (paper), or the mean over the `first_epoch` (LibMTL), in which
+            the weights stay 1. The mean is over the steps that measure gradients (`weights_every`).
 
-    Strategy options that belong to it: `level: last_layer` and `head_gradients: weighted` (the paper trains the
-    weighted loss, heads included).
+    Strategy options that belong to it: `level: last_layer` (paper; LibMTL: `parameters`) and `head_gradients: weighted`
+    (the paper trains the weighted loss, heads included; LibMTL: `own`).
+
+    Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing
+    in Deep Multitask Networks", ICML 2018, arXiv:1711.02257, eq. 1-2 and Algorithm 1.
 
     **Deviations.** Paper: "standard update rules" for w; no lower limit. LibMTL: softmax-parametrised weights, all
-    shared parameters, weights not applied to heads, reference loss of epoch 0, weight decay on w. SamsungLabs: adds
+    shared parameters, weights not applied to heads, reference loss of epoch 0: four options here; xi in the main
+    optimizer, with its learning rate and weight decay. SamsungLabs: adds
     weighted to unweighted gradients. AITSO_MTL (Pascal et al. 2021): w in the main Adam. Ours: the paper, Adam for w,
     reference losses of the first step, a limit that keeps weights positive; how often it acted is counted.
     """
 
     initial: Tensor
     clamped: Tensor
+    loss_sum: Tensor
+    count: Tensor
 
-    def __init__(self, alpha: float = 1.5, lr: float = 0.025, rule: str = "adam", minimum: float = 1e-3) -> None:
+    def __init__(
+        self,
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        rule: str = "adam",
+        minimum: float = 1e-3,
+        parametrization: str = "renormalized",
+        reference: str = "first_step",
+    ) -> None:
         super().__init__()
         check_non_negative("alpha", alpha)
         check_positive("lr", lr)
         check_choice("rule", rule, RULES)
         check_positive("minimum", minimum)
+        check_choice("parametrization", parametrization, PARAMETRIZATIONS)
+        check_choice("reference", reference, REFERENCES)
         self.alpha = alpha
         self.lr = lr
         self.rule = rule
         self.minimum = minimum
+        self.parametrization = parametrization
+        self.reference = reference
 
     def setup(self, num_tasks: int, generator: torch.Generator) -> None:  # noqa: ARG002
         """Weights 1, no reference losses yet."""
-        self.weights = torch.nn.Parameter(torch.ones(num_tasks, dtype=torch.float64))
+        start = 1.0 if self.parametrization == "renormalized" else 0.0
+        self.raw = torch.nn.Parameter(torch.full((num_tasks,), start, dtype=torch.float64))
+        self.register_buffer("loss_sum", torch.zeros(num_tasks, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("initial", torch.full((num_tasks,), torch.nan, dtype=torch.float64))
         self.register_buffer("clamped", torch.zeros((), dtype=torch.int64))
         kind = Adam if self.rule == "adam" else SGD
-        self.optimizer: Optimizer = kind([self.weights], lr=self.lr)
+        self.optimizer: Optimizer = kind([self.raw], lr=self.lr)
+
+    @property
+    def weights(self) -> Tensor:
+        """W (m,) of the next step, without graph."""
+        raw = self.raw.detach()
+        return raw.clone() if self.parametrization == "renormalized" else len(raw) * torch.softmax(raw, dim=0)
 
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The weights of this step; those of the next are prepared."""
-        m = len(gramian)
+        used = self.weights
         if torch.isnan(self.initial).any():
-            if (losses <= 0).any():
-                raise NonFiniteError(
-                    f"GradNorm divides by the losses of the first step, which have to be > 0. Found {losses.tolist()}."
-                )
-            self.initial.copy_(losses)
-        used = self.weights.detach().clone()
+            if self.reference == "first_epoch":
+                self.loss_sum += losses
+                self.count += 1
+                return used
+            self._start_from(losses)
         norms = gramian.diagonal().clamp_min(0).sqrt()
         progress = losses / self.initial
         rate = (progress / progress.mean()).clamp_min(0)
         weighted = used * norms
         target = weighted.mean() * rate**self.alpha
-        self.weights.grad = torch.sign(weighted - target) * norms
-        self.optimizer.step()
-        self.weights.grad = None
-        with torch.no_grad():
-            low = self.weights < self.minimum
-            self.clamped += low.sum()
-            self.weights.clamp_(min=self.minimum)
-            self.weights.mul_(m / self.weights.sum())
+        self._move(torch.sign(weighted - target) * norms, used)
         self.diagnostics = {
             "gradnorm_loss": (weighted - target).abs().sum().item(),
             "clamped_total": float(self.clamped),
         }
         return used
+
+    def _start_from(self, losses: Tensor) -> None:
+        if (losses <= 0).any():
+            raise NonFiniteError(
+                f"GradNorm divides by the losses of the {self.reference.replace('_', ' ')}, which have to be > 0. "
+                f"Found {losses.tolist()}."
+            )
+        self.initial.copy_(losses)
+
+    @torch.no_grad()
+    def _move(self, gradient: Tensor, weights: Tensor) -> None:
+        """One step on L_grad, whose derivative by the weights is `gradient` (m,)."""
+        m = len(weights)
+        if self.parametrization == "softmax":
+            gradient = weights * (gradient - gradient @ weights / m)
+        self.raw.grad = gradient
+        self.optimizer.step()
+        self.raw.grad = None
+        if self.parametrization == "renormalized":
+            self.clamped += (self.raw < self.minimum).sum()
+            self.raw.clamp_(min=self.minimum)
+            self.raw.mul_(m / self.raw.sum())
+
+    def end_epoch(self) -> None:
+        """Take the mean of the first epoch as reference, if that is what is asked for."""
+        if self.reference == "first_epoch" and self.count > 0 and torch.isnan(self.initial).any():
+            self._start_from(self.loss_sum / self.count)
 
     def get_extra_state(self) -> dict[str, object]:
         """The state of the optimizer of w."""

@@ -24,6 +24,9 @@ class GradVac(GramianWeighting):
         update: The average takes in `every` pair (paper) or only those below it (`violation`, SamsungLabs).
         reduce: `sum` (paper) or `mean` over tasks.
 
+    Source: Wang, Tsvetkov, Firat and Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in
+    Massively Multilingual Models", ICLR 2021, arXiv:2010.05874, Algorithm 1.
+
     **Deviations.** Paper: a network part at a time (its best: encoder and decoder layers). LibMTL and TorchJD: 1e-8 in
     the denominators. SamsungLabs: `violation`, and no gradient is ever set. Ours: all shared parameters at once, orders
     from the strategy's generator; a pair with an exactly zero vector, or an average of exactly 1, is passed over, the

@@ -19,6 +19,8 @@ class IMTLG(GramianWeighting):
 
     The variant without the loss part IMTL-L. No arguments.
 
+    Source: Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, the gradient balance.
+
     **Deviations.** Paper: closed form with :math:`g_1 D^\top (U D^\top)^{-1}`, the same where it exists; gradients at
     the shared features. LibMTL: `torch.inverse` of it, unguarded; its IMTL is L and G. nash-mtl, FAMO: G only, on
     parameters. TorchJD: pseudo-inverse of G, zero weights where they sum to less than 1e-12. Ours: C is tested for full

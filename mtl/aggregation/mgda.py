@@ -35,6 +35,10 @@ class MGDA(GramianWeighting):
 
     Strategy options that belong to it: `head_gradients: own` (paper, Algorithm 2) or `weighted` (released code).
 
+    Source: Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, arXiv:1810.04650,
+    eq. 3 and Algorithm 2; Desideri, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization",
+    2012.
+
     **Deviations.** Paper: Frank-Wolfe from 1/m, own head gradients, no normalization. Released code: projected
     gradient from the best pair, end points 0.001/0.999, scaled heads, optional normalization; crashes at m = 1 or
     norms above 1e4, never stops on NaN. Ours: the exact solver; the answer's duality gap is logged, a solve that hits

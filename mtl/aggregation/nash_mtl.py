@@ -23,6 +23,9 @@ class NashMTL(Bargaining):
     Strategy options that belong to it: `weights_every` (the paper's update_weights_every), `head_gradients: own` or
     `weighted` (released code, there by the weights before `max_norm`).
 
+    Source: Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, arXiv:2202.01017, Claim 3.1 and
+    Algorithm 1.
+
     **Deviations.** Paper: a sequence of convex problems (CCP). Released code: the same with ECOS, one iterate late,
     started from the last step's weights; where ECOS is missing or fails, equal or old weights without a word. TorchJD:
     an adaptation of it. Ours: Newton's method in float64 on the strictly convex a^T G a / 2 - sum log a, no state.

@@ -18,17 +18,24 @@ class PCGrad(GramianWeighting):
 
     Args:
         reduce: `sum` (paper) or `mean` over tasks.
+        order: Every task meets the others in a `random` order of its own (paper), or in the tasks' order (`fixed`).
 
-    **Deviations.** Paper and ours: sum, one random order per task. WeiChengTseng/Pytorch-PCGrad: `sum` gives the mean.
+    Source: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020,
+    arXiv:2001.06782, Algorithm 1.
+
+    **Deviations.** Paper and ours: sum, one random order per task. Released code: shuffles the losses and throws the
+    result away, hence `fixed`. WeiChengTseng/Pytorch-PCGrad: `sum` gives the mean.
     AITSO_MTL (Pascal et al. 2021): projects the whole flattened vector, heads included, and takes the mean.
     SamsungLabs: one order for all tasks, 1e-5 in the denominator. CAGrad: unseeded orders. Ours: shared parameters;
     orders come from the strategy's generator; a gradient that is exactly zero is skipped, with no other guard.
     """
 
-    def __init__(self, reduce: str = "sum") -> None:
+    def __init__(self, reduce: str = "sum", order: str = "random") -> None:
         super().__init__()
         check_choice("reduce", reduce, ("sum", "mean"))
+        check_choice("order", order, ("random", "fixed"))
         self.reduce = reduce
+        self.order = order
         self.generator: torch.Generator | None = None
 
     def setup(self, num_tasks: int, generator: torch.Generator) -> None:  # noqa: ARG002
@@ -41,7 +48,10 @@ class PCGrad(GramianWeighting):
         if gramian.min() >= 0:  # no conflict, hence no projection, whatever the orders
             self.diagnostics = {"conflicts": 0.0}
             return torch.full((m,), 1.0 if self.reduce == "sum" else 1 / m, dtype=gramian.dtype)
-        orders = torch.stack([torch.randperm(m, generator=self.generator) for _ in range(m)])
+        if self.order == "fixed":
+            orders = torch.arange(m).expand(m, m)
+        else:
+            orders = torch.stack([torch.randperm(m, generator=self.generator) for _ in range(m)])
         weights, conflicts = project(gramian, orders)
         self.diagnostics = {"conflicts": float(conflicts)}
         return weights if self.reduce == "sum" else weights / m

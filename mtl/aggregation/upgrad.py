@@ -21,7 +21,9 @@ class UPGrad(DualCone):
         tol: Violation of the optimality conditions that a solve has to meet, > 0, relative to the gradients' lengths.
         max_iter: Limit of the solver, at least 1.
 
-    **Deviations.** TorchJD, the authors' code: quadprog on the Gramian divided by its trace, `reg_eps`. Ours: an exact
+    Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024, arXiv:2406.16232.
+
+    **Deviations.** Released code (TorchJD): quadprog on the Gramian divided by its trace, `reg_eps`. Ours: an exact
     solver with certificate (`kkt_residual`) for all projections at once. A zero gradient stays 0.
 
     Cost: O(m^4) a pivot for all m projections.

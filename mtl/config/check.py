@@ -1,6 +1,7 @@
 """Checks of configuration nodes against what they build, before anything is built."""
 
 import difflib
+import importlib.util
 import inspect
 import types
 import typing
@@ -42,6 +43,12 @@ def check_node(node: Any, path: str, supplied: Collection[str] = ()) -> None:
     target = str(node["_target_"])
     if not target.startswith(ALLOWED_TARGETS):
         raise ConfigError(f"`{path}._target_ = {target}` should begin with one of {', '.join(ALLOWED_TARGETS)}.")
+    package = target.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"`{path}._target_ = {target}` needs the package {package}, which is not installed. Install it with "
+            f"`pip install {package}`, or choose another `_target_`."
+        )
     try:
         built = get_object(target)
     except Exception as error:

@@ -165,8 +165,8 @@ def _train(arguments: list[str]) -> int:
         resume_run(Path(resumed[0].partition("=")[2]).resolve())
         return 0
     for argument in arguments:
-        group, _, choice = argument.partition("=")
-        if group in GROUPS and choice in ("", "null"):
+        group, assigned, choice = argument.partition("=")
+        if assigned and group in GROUPS and choice in ("", "null"):
             raise ConfigError(f"`{group}` needs a choice; see the groups in `--help`. Found `{argument}`.")
     schema.register()
     decorated = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="train")(_job)

@@ -30,6 +30,15 @@ class Batch:
         """B."""
         return len(self.inputs)
 
+    def parts(self, count: int) -> tuple["Batch", ...]:
+        """`count` disjoint parts in stored order, sizes differing by one at most; fewer if there are fewer samples."""
+        count = min(count, self.num_samples)
+        targets = {name: target.tensor_split(count) for name, target in self.targets.items()}
+        return tuple(
+            Batch(inputs, {name: parts[index] for name, parts in targets.items()})
+            for index, inputs in enumerate(self.inputs.tensor_split(count))
+        )
+
 
 Rows = Tensor | slice
 """Samples of a split: int64 indices (B,) on the CPU, or a range."""

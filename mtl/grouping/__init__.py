@@ -2,7 +2,20 @@
 
 from mtl.grouping.affinity import SelectiveGroups
 from mtl.grouping.base import Group, Grouping
+from mtl.grouping.fixed import FixedGroups
+from mtl.grouping.heterogeneous import HeterogeneousGroups
 from mtl.grouping.random import RandomGroups
+from mtl.grouping.selection import Selection, select_groups
 from mtl.grouping.singletons import Singletons
 
-__all__ = ["Group", "Grouping", "RandomGroups", "SelectiveGroups", "Singletons"]
+__all__ = [
+    "FixedGroups",
+    "Group",
+    "Grouping",
+    "HeterogeneousGroups",
+    "RandomGroups",
+    "Selection",
+    "SelectiveGroups",
+    "Singletons",
+    "select_groups",
+]

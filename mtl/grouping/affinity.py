@@ -41,6 +41,8 @@ class SelectiveGroups(Grouping):
 
     Needs m > 1 tasks to do anything; groups stay as they are until every diagonal entry of B is positive.
 
+    Source: Jeong and Yoon, "Selective Task Group Updates for Multi-Task Optimization", ICLR 2025, arXiv:2502.11986.
+
     **Deviations.** Paper: the definition (our reading; the full text was not available to us). Released code: off by
     one, no trailing forward, a single group run twice. Ours: the definition; the released behaviour by options. The
     released code was written for scikit-learn 1.0.2, which returned no clusters without convergence; newer versions

@@ -9,6 +9,7 @@ from torch import Tensor
 
 Group = tuple[int, ...]
 """Indices of the tasks of one group, ascending."""
+GROUP_ORDERS = ("fixed", "shuffled")
 
 
 class Grouping(ABC):
@@ -27,6 +28,17 @@ class Grouping(ABC):
 
     def __init__(self) -> None:
         self.diagnostics = {}
+
+    def meet(self, tasks: tuple[str, ...], kinds: tuple[str, ...]) -> None:  # noqa: B027 - most groupings count only
+        """Take notice of the tasks, once, before `setup`.
+
+        Args:
+            tasks: Their names.
+            kinds: "classification" or "regression" for each.
+
+        Raises:
+            ConfigError: an option does not fit them.
+        """
 
     def setup(self, num_tasks: int, generator: torch.Generator) -> None:
         """Prepare for m tasks; `generator` is the only source of randomness."""

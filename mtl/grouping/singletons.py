@@ -9,6 +9,12 @@ class Singletons(Grouping):
 
     Args:
         task_order: `fixed` (released code) or `shuffled` for every batch.
+
+    Source: Pascal, Michiardi, Bost, Huet and Zuluaga, "Improved Optimization Strategies for Deep Multi-Task
+    Learning", 2021, arXiv:2109.11678.
+
+    **Deviations.** Paper: full text not available to us. Released code: PyTorch 1.2, whose `zero_grad` leaves zeros, so
+    that a shared optimizer moves all heads in every sub-step (`zero_grads: zeros`). Ours: heads outside the group stay.
     """
 
     def __init__(self, task_order: str = "fixed") -> None:

@@ -7,11 +7,9 @@ from torch import Tensor, nn
 
 from mtl.errors import ConfigError
 from mtl.models.heads.linear import LinearHead, linear_products
+from mtl.models.view import Features, FeatureView
 from mtl.seeding import derive_seed
 from mtl.tasks import TaskSpec
-
-Features = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
-"""What a backbone returns: shared features z (one tensor or several), or task-specific features by task name."""
 
 HeadFactory = Callable[..., nn.Module]
 """(in_features, num_outputs, output_size) -> head. `in_features`: channels of the feature tensor, or of each of them;
@@ -34,21 +32,20 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
+        self.view = FeatureView()
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Task names, in the order of the heads."""
         return tuple(self.heads)
 
-    def features(self, inputs: Tensor) -> Features:
-        """The representation of `inputs`."""
-        features: Features = self.backbone(inputs)
-        return features
+    def features(self, inputs: Tensor, tasks: Sequence[str] | None = None) -> Features:
+        """The representation of `inputs`, as far as `tasks` (all for None) need it."""
+        return self.view.features(self.backbone, inputs, self.tasks if tasks is None else tasks)
 
     def predict(self, features: Features, task: str) -> Tensor:
         """The prediction of one task from the representation."""
-        read = features[task] if isinstance(features, Mapping) else features
-        prediction: Tensor = self.heads[task](read)
+        prediction: Tensor = self.heads[task](self.view.read(features, task))
         return prediction
 
     def predict_all(self, features: Features, tasks: Sequence[str]) -> dict[str, Tensor]:
@@ -60,10 +57,12 @@ class MultiTaskModel(nn.Module):
         """
         heads = [self.heads[task] for task in tasks]
         linear = [head for head in heads if type(head) is LinearHead]
-        if len(heads) < JOINT_FROM or len(linear) < len(heads) or not isinstance(features, Tensor):
-            return {task: self.predict(features, task) for task in tasks}
-        products = linear_products(features, linear)
-        return {task: self.heads[task](features, product) for task, product in zip(tasks, products, strict=True)}
+        reads = [self.view.read(features, task) for task in tasks]
+        same = len(heads) >= JOINT_FROM and len(linear) == len(heads) and all(read is reads[0] for read in reads)
+        if not same or not isinstance(reads[0], Tensor):
+            return {task: head(read) for task, head, read in zip(tasks, heads, reads, strict=True)}
+        products = linear_products(reads[0], linear)
+        return {task: head(reads[0], product) for task, head, product in zip(tasks, heads, products, strict=True)}
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """The predictions of all tasks."""

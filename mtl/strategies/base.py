@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from mtl.datasets.base import Batch
+from mtl.datasets.base import Batch, Loader
 from mtl.errors import NonFiniteError
 from mtl.objective import MultiTaskObjective, require_features
 from mtl.validation import check_positive
@@ -106,6 +106,13 @@ class Strategy(ABC):
         self.generator = generator
         self.optimizers = []
         self._build(make_optimizer)
+
+    def attach(self, loaders: Mapping[str, Loader]) -> None:  # noqa: B027 - most strategies have no use for it
+        """Offer the loaders by split, once, before the first step: for methods that read more than the batch.
+
+        Raises:
+            RequirementError: a split that the method needs is missing.
+        """
 
     @abstractmethod
     def _build(self, make_optimizer: MakeOptimizer) -> None:

@@ -1,4 +1,4 @@
-"""Strategies that weight task gradients by their inner products."""
+"""Strategies that combine task gradients."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl.aggregation import GramianWeighting
+from mtl.aggregation import LEVELS, Aggregator, Combination, TaskGradients
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
-from mtl.gradients import BATCH_AXES, FeatureJacobian, GradientSource, LastLayerJacobian, TaskJacobian
+from mtl.gradients import BATCH_AXES, FeatureJacobian, GhostGramian, GradientSource, LastLayerJacobian, TaskJacobian
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     Clipping,
@@ -25,19 +25,22 @@ from mtl.strategies.loss_weighting import bind_weighting
 from mtl.validation import check_choice, check_count
 from mtl.weighting import LossWeighting
 
-LEVELS = ("parameters", "features", "last_layer")
+GRAMIANS = ("exact", "ghost")
 
 
 class GradientStrategy(Strategy):
-    """Train the shared parameters with sum_k w_k g_k, where w comes from the Gramian of the task gradients.
+    """Train the shared parameters with sum_k w_k g_k, or with another combination of the task gradients g_k.
 
     Args:
-        aggregator: Gramian (m, m) and losses (m,) -> weights (m,).
+        aggregator: Task gradients -> weights (m,) or a direction. Most methods need their Gramian (m, m) alone.
         level: Where task gradients are compared. `parameters`: all shared parameters, m backbone backwards.
             `features`: the shared representation, one backbone backward. `last_layer`: the last shared layer.
         batch_axis: At the feature level, `kept` compares whole (B, d) gradients, `summed` adds over the batch first.
+        gramian: How inner products over the parameters are found: `exact` from the rows, or `ghost`, equal up to
+            rounding but without rows where the layers' sizes make that cheaper.
         head_gradients: Heads receive their `own` task's gradient, or the `weighted` one.
-        weights_every: Measure the Gramian each n-th step and reuse the weights in between (one backbone backward).
+        weights_every: Measure each n-th step and reuse the weights in between (one backbone backward). Only for
+            methods that give weights.
         weighting: Optional loss weighting in front: task k's loss is scaled before its gradient is taken.
         max_grad_norm: Upper limit, > 0, of the joint norm of all network gradients of the update; None for no clipping.
 
@@ -46,23 +49,41 @@ class GradientStrategy(Strategy):
 
     def __init__(
         self,
-        aggregator: GramianWeighting,
+        aggregator: Aggregator,
         level: str = "parameters",
         batch_axis: str = "kept",
+        gramian: str = "exact",
         head_gradients: str = "own",
         weights_every: int = 1,
         weighting: LossWeighting | None = None,
         max_grad_norm: float | None = None,
     ) -> None:
         check_choice("level", level, LEVELS)
+        if level not in aggregator.levels:
+            raise ConfigError(
+                f"{type(aggregator).__name__} is not defined at `level = {level}`. Use "
+                f"{' or '.join(f'level={name}' for name in aggregator.levels)}."
+            )
         check_choice("batch_axis", batch_axis, BATCH_AXES)
         if batch_axis != "kept" and level != "features":
             raise ConfigError(f"`batch_axis = {batch_axis}` has no effect with `level = {level}`; use level=features.")
+        check_choice("gramian", gramian, GRAMIANS)
+        if gramian != "exact" and (level != "parameters" or aggregator.needs_rows):
+            what = (
+                f"`level = {level}`" if level != "parameters" else f"{type(aggregator).__name__}, which needs the rows"
+            )
+            raise ConfigError(f"`gramian = {gramian}` has no meaning with {what}; use gramian=exact.")
         check_choice("head_gradients", head_gradients, ("own", "weighted"))
         check_count("weights_every", weights_every)
+        if not aggregator.gives_weights and (weights_every > 1 or head_gradients != "own"):
+            raise ConfigError(
+                f"{type(aggregator).__name__} gives a direction, not task weights that could be reused or applied to "
+                f"heads. Found `weights_every = {weights_every}`, `head_gradients = {head_gradients}`; use 1 and own."
+            )
         self.aggregator = aggregator
         self.level = level
         self.batch_axis = batch_axis
+        self.gramian = gramian
         self.head_gradients = head_gradients
         self.weights_every = weights_every
         self.weighting = weighting
@@ -79,12 +100,14 @@ class GradientStrategy(Strategy):
         own_lr = self.weighting.lr if self.weighting is not None else None
         self.optimizers = [make_optimizer(parameter_groups(self.objective, own, own_lr))]
         self.source = self._make_source()
+        if self.aggregator.needs_rows and self.level != "features":
+            self.aggregator.allocate(self.source.rows)
         self._steps = 0
         self._cached: Tensor | None = None
 
     def _make_source(self) -> GradientSource:
         if self.level == "parameters":
-            return TaskJacobian(self.objective)
+            return TaskJacobian(self.objective) if self.gramian == "exact" else GhostGramian(self.objective)
         if self.level == "features":
             return FeatureJacobian(self.objective, self.batch_axis)
         return LastLayerJacobian(self.objective)
@@ -93,17 +116,18 @@ class GradientStrategy(Strategy):
         """One update."""
         evaluation = self.objective.evaluate(batch)
         scales = self._scale_losses(evaluation)
+        factors = list(scales.unbind()) if scales is not None else [None] * self.objective.num_tasks
         source = self.source
         gramian: Tensor | None = None
         if self._cached is None or self._steps % self.weights_every == 0:
-            gramian = source.measure(evaluation, list(scales.unbind()) if scales is not None else self._ones)
+            gramian = source.measure(evaluation, factors)
             losses = evaluation.values.to("cpu", torch.float64)
             if scales is not None:
                 losses = losses * scales.to(losses)
-            self._cached = check_weights(self.aggregator(gramian, losses).detach(), self.objective.tasks)
-            source.combine(self._cached)
+            seen = TaskGradients(gramian, losses, source.rows, source.point, source.batch)
+            self._combine(self.aggregator.aggregate(seen))
         else:
-            source.skip(evaluation, list(scales.unbind()) if scales is not None else self._ones, self._cached)
+            source.skip(evaluation, factors, self._cached)
         weights = self._cached
         self._write_heads(weights)
         self._check_gradients(batch)
@@ -113,29 +137,36 @@ class GradientStrategy(Strategy):
         self._steps += 1
         cost = StepCost(1, source.count.heads, source.count.backbone, 1, evaluation.num_samples)
         source.reset()
-        effective = weights if scales is None else weights * scales.to(weights)
+        effective = weights if scales is None or weights is None else weights * scales.to(weights)
         front = self.weighting.diagnostics if self.weighting is not None else {}
         diagnostics = {**self.aggregator.diagnostics, **front, **self.clipping.report()}
         return StepReport(evaluation.values, cost, weights=effective, gramian=gramian, diagnostics=diagnostics)
 
-    @property
-    def _ones(self) -> list[None]:
-        return [None] * self.objective.num_tasks
+    def _combine(self, found: Combination) -> None:
+        """Write the shared gradient. Weights are kept for the steps that reuse them; a direction cannot be."""
+        if found.direction is not None:
+            self.source.write(found.direction)
+            return
+        assert found.weights is not None, "an aggregator gives weights or a direction"
+        self._cached = check_weights(found.weights, self.objective.tasks)
+        self.source.combine(self._cached)
 
     def _scale_losses(self, evaluation: Evaluation) -> Tensor | None:
         if self.weighting is None:
             return None
         return check_weights(self.weighting.weigh(evaluation.values), self.objective.tasks)
 
-    def _write_heads(self, weights: Tensor) -> None:
+    def _write_heads(self, weights: Tensor | None) -> None:
         for k, gradients in enumerate(self.source.heads):
             if self.head_gradients == "weighted" and gradients:
+                assert weights is not None  # checked in __init__
                 torch._foreach_mul_(gradients, weights[k].item())
             for parameter, gradient in zip(self.objective.task_parameters(k), gradients, strict=True):
                 parameter.grad = gradient
 
     def end_epoch(self) -> None:
-        """Tell the weighting."""
+        """Tell the aggregator and the weighting."""
+        self.aggregator.end_epoch()
         if self.weighting is not None:
             self.weighting.end_epoch()
 

@@ -80,6 +80,7 @@ class SequentialStrategy(Strategy):
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
         m = self.objective.num_tasks
+        self.grouping.meet(self.objective.tasks, tuple(spec.kind for spec in self.objective.specs))
         self.grouping.setup(m, self.generator)
         count = m if self.optimizer_state == "per_task" else 1
         self.optimizers = [make_optimizer(parameter_groups(self.objective)) for _ in range(count)]

@@ -44,13 +44,16 @@ class SimultaneousStrategy(Strategy):
 
     Cost of a step: 1 forward, m head and m backbone backwards, m shared optimizer steps; m copies of the state.
 
+    Source: Hervella, Rouco, Novo and Ortega, "Multi-Adaptive Optimization for multi-task learning with deep neural
+    networks", Neural Networks 170, 2024; the rule on shared parameters: Yang et al. 2022, arXiv:2211.15055.
+
     **Deviations.** Paper: full text not available to us; results have to be labelled "MAO (reconstruction)". Released
     code: none. Third-party code: sum in one repository, mean in its descendant. Ours: the sum with Adam; the
     alternatives A2 (mean), B (base rule: `optimizer=`), C, D and E of our notes are the options above.
     """
 
     note = (
-        "MAO here is our reconstruction (the paper's full text was not available to us, and no code was released); "
+        "as MAO this is our reconstruction (the paper's full text was not available to us, and no code was released); "
         "with Adam its rule on shared parameters is AdaTask's"
     )
 

@@ -20,7 +20,7 @@ class TaskSpec:
         kind: "classification" or "regression"; some weightings treat the two differently.
         loss: (prediction, target) -> scalar.
         metrics: Name -> constructor taking a device. The first one is the primary metric.
-        dense: Whether there is a prediction per pixel (B, num_outputs, H, W) instead of one per sample.
+        dense: Whether predictions are maps (B, num_outputs, H, W).
     """
 
     name: str

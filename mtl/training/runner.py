@@ -56,6 +56,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     f"The data differ from those that {path} was trained on (fingerprint {fingerprint[:12]}, then "
                     f"{state['identity']['data'][:12]}). Restore them, or start a new run."
                 )
+            spec.strategy.attach(loaders)
             steps_done = state["position"]["step"] if state else 0
             with _open_trackers(spec, directory, len(loaders["train"]), steps_done if state else None) as trackers:
                 trainer = Trainer(
@@ -95,6 +96,7 @@ def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
     """
     spec.data.check()
     objective = _build_objective(spec, prepare_process(spec.trainer, spec.seed))
+    _set_up_strategy(spec, objective)  # a method may stand between backbone and heads
     directory = RunDirectory(path)
     state = _load_resumable(directory, _identity(spec))
     if state is None:

@@ -31,6 +31,8 @@ class DTP(LossWeighting):
 
     Raises NonFiniteError for a loss < 0, and for a first loss of 0 with `exp_ratio`.
 
+    Source: Guo, Haque, Huang, Yeung and Fei-Fei, "Dynamic Task Prioritization for Multitask Learning", ECCV 2018.
+
     **Deviations.** Paper: the KPI is a metric such as accuracy or average precision; also a focal loss within
     each task, and a network whose depth follows the task order. Released code: none. Ours: the equations above are the
     paper's; a weighting sees loss values only, so **both KPIs are ours** and results have to be labelled "DTP (loss

@@ -19,6 +19,9 @@ class DWA(LossWeighting):
         window: `epoch` (paper), or `steps` for windows of `window_steps` steps.
         window_steps: Length of a window for `window = steps`; 25 in nash-mtl and its descendants.
 
+    Source: Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, arXiv:1803.10704,
+    eq. 7.
+
     **Deviations.** Paper: epochs, weights sum to m. nash-mtl, FAMO: windows of 25 iterations. Ours: the paper.
     """
 

@@ -39,6 +39,9 @@ class FAMO(LossWeighting):
 
     Raises NonFiniteError for a loss below b.
 
+    Source: Liu, Feng, Stone and Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023, arXiv:2306.03792,
+    Algorithm 1.
+
     **Deviations.** Paper: the equations. Released code: Adam for xi; clips the shared gradient to norm 1; gamma is 0.01
     in famo.py (1e-5 in another version, as TorchJD's documentation says). LibMTL: gamma 0.001, no clipping; reports the
     second losses too. Both run the second forward with other dropout masks than the first and move BatchNorm statistics

@@ -21,6 +21,9 @@ class GLS(Scalarization):
 
     Raises NonFiniteError for a loss <= 0.
 
+    Source: Chennupati, Sistu, Yogamani and Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric
+    Loss Strategy for Multi-Task Learning", CVPR Workshops 2019, arXiv:1904.08492.
+
     **Deviations.** Paper: G; its second strategy, which multiplies by the geometric mean of some chosen tasks, is not
     here. LibMTL: the m-th root of the product, which under- or overflows for many tasks; logs L_k / (m prod L) as
     weights. TorchJD: G through logarithms; a loss of 0 passes its check. Ours: G through logarithms.

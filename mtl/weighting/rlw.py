@@ -18,6 +18,9 @@ class RLW(LossWeighting):
         distribution: `normal` or `dirichlet`.
         total: What the weights sum to: `num_tasks` or `one`.
 
+    Source: Lin, Ye, Zhang and Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
+    Learning", TMLR 2022, arXiv:2111.10603, Algorithm 1.
+
     **Deviations.** Paper and nash-mtl: weights sum to 1, hence 1/m of the step of a plain sum. Ours: they sum to m by
     default, so that a comparison with `uniform` is not one of learning rates; `total: one` is the paper's.
     """

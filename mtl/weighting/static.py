@@ -14,6 +14,8 @@ class Static(LossWeighting):
     Args:
         weights: One number for all tasks, a list in task order, or a mapping task name -> weight. Each >= 0.
 
+    Source: common practice; the grid search is a baseline of Sener and Koltun 2018, arXiv:1810.04650.
+
     **Deviations.** Sener and Koltun 2018 search c on the simplex and minimise (1/T) sum_k c_k L_k, with an extra 1/T;
     ours has no factor: give c_k / T to reproduce it under SGD.
     """

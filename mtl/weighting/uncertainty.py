@@ -26,6 +26,9 @@ class Uncertainty(Scalarization):
         initial_log_variance: s at the start; 0 gives weights a_k.
         lr: Learning rate of s, > 0; None for that of the optimizer.
 
+    Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+    Semantics", CVPR 2018, arXiv:1705.07115, section 3.2.
+
     **Deviations.** Paper: form `kendall`. nash-mtl, FAMO, TorchJD, LibMTL: form `half` for every loss; LibMTL starts at
     -0.5 and decays s with the optimizer's weight decay. Ours: s is in a parameter group of its own, never decayed.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from bench import literal, loaders, rivals, steps
+from bench import literal, loaders, rivals, solvers, steps
 from bench.timing import Contender, Spread
 
 
@@ -14,11 +14,11 @@ class Row:
     """One comparison: time of `numerator` over time of `denominator`, per unit of work.
 
     Attributes:
-        section: `steps`, `torchjd`, `literal` or `loader`.
+        section: `steps`, `torchjd`, `literal`, `solver`, `vectors` or `loader`.
         name: For the reader.
         numerator: Contender.
-        denominator: Contender; several names for the fastest of them.
-        bar: The ratio should be at most this, or None.
+        denominator: Contender; several names for the fastest of them; none where the time itself has a bar.
+        bar: The ratio (without a denominator: the seconds) should be at most this, or None.
         per_second: Show samples per second, and the ratio as a speed-up with `bar` as its lower limit.
     """
 
@@ -43,14 +43,15 @@ class Outcome:
     row: Row
     denominator: str
     above: Spread
-    below: Spread
-    ratio: Spread
+    below: Spread | None
+    ratio: Spread | None
     met: bool | None
     rounds: int
 
 
 STEP_BAR, TORCHJD_BAR, LOADER_BAR = 1.10, 1.0, 10.0
-SECTIONS = ("steps", "torchjd", "literal", "loader")
+SOLVER_BARS, VECTOR_BAR = {3: 1e-3, 40: 10e-3}, 1 / 20
+SECTIONS = ("steps", "torchjd", "literal", "solver", "vectors", "loader")
 REFERENCE = {"gradient": "bare", "loss": "uniform", "sequential": "uniform"}
 LABEL = {"gradient": "whole step", "loss": "whole step", "sequential": "per optimizer step"}
 
@@ -76,6 +77,13 @@ def rows() -> list[Row]:
     found += [
         Row("literal", f"{name}, ours / literal loop", f"ours:{name}", f"literal:{name}") for name in ("pcgrad", "mgda")
     ]
+    for m, seconds in SOLVER_BARS.items():
+        found += [
+            Row("solver", f"{name}, weights from a Gramian, m = {m}", f"solver:{name}:{m}", (), seconds)
+            for name in solvers.solvers()
+        ]
+    label = f"pcgrad of {solvers.TASKS} given gradients of {solvers.PARAMETERS:,}, ours / literal vectors"
+    found.append(Row("vectors", label, "vectors:ours", "vectors:literal", VECTOR_BAR))
     dataloaders = ("dataloader:0", "dataloader:2")
     label = "Loader / fastest DataLoader"
     return [*found, Row("loader", label, "tensors", dataloaders, LOADER_BAR, per_second=True)]
@@ -92,6 +100,8 @@ def build(name: str) -> Contender:
         "chunk1": partial(rivals.gradient, argument, chunk=1),
         "scalarized": partial(rivals.scalarized, argument),
         "literal": literal.pcgrad if argument == "pcgrad" else literal.mgda,
+        "solver": lambda: solvers.solve(argument.partition(":")[0], int(argument.partition(":")[2])),
+        "vectors": solvers.pcgrad if argument == "ours" else solvers.literal_pcgrad,
         "tensors": loaders.tensors,
         "dataloader": lambda: loaders.dataloader(int(argument)),
     }
@@ -100,6 +110,10 @@ def build(name: str) -> Contender:
 
 def judge(row: Row, seconds: dict[str, list[float]]) -> Outcome:
     """Medians and quartiles of times and of per-round ratios."""
+    if not row.denominator:
+        spread = Spread.of(seconds[row.numerator])
+        met = None if row.bar is None else spread.median <= row.bar
+        return Outcome(row, "", spread, None, None, met, len(seconds[row.numerator]))
     below = min(row.contenders[1:], key=lambda name: Spread.of(seconds[name]).median)
     pairs = list(zip(seconds[row.numerator], seconds[below], strict=True))
     if row.per_second:

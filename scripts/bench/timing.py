@@ -59,7 +59,7 @@ def no_collection() -> Iterator[None]:
 
 
 def measure(
-    contenders: Mapping[str, Contender], rounds: int, warmup: int, limit: float, label: str
+    contenders: Mapping[str, Contender], rounds: int, warmup: int, limit: float, label: str, least: int = MIN_ROUNDS
 ) -> dict[str, list[float]]:
     """Seconds per unit of work, one number per round, for every contender.
 
@@ -70,15 +70,16 @@ def measure(
         contenders: By name.
         rounds: Measured rounds, >= 1.
         warmup: Rounds before that, not recorded.
-        limit: Seconds after which no further round begins, once three are recorded: for a machine under load.
+        limit: Seconds after which no further round begins, once `least` are recorded: for a machine under load.
         label: For the progress display.
+        least: Rounds in any case.
     """
     stream = random.Random(0)
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     began = time.perf_counter()
     for index in track(range(warmup + rounds), label, transient=True):
-        if index >= warmup + MIN_ROUNDS and time.perf_counter() - began > limit:
+        if index >= warmup + least and time.perf_counter() - began > limit:
             break
         stream.shuffle(names)
         with no_collection():

@@ -11,18 +11,28 @@ import torch
 
 from mtl.aggregation import (
     CRMOGM,
+    DBMTL,
     IMTLG,
     MGDA,
+    MOML,
     AlignedMTL,
+    AutoLambda,
     CAGrad,
     ConFIG,
     Constant,
     DualProj,
+    ExcessMTL,
     FairGrad,
+    GradDrop,
     GradNorm,
     GradVac,
+    MoCo,
+    MoDo,
     NashMTL,
     PCGrad,
+    Random,
+    SDMGrad,
+    TaskGradients,
     UPGrad,
 )
 from mtl.aggregation.pcgrad import project
@@ -155,6 +165,58 @@ def test_gradvac_starts_as_pcgrad():
     assert [round(value, 6) for value in found] in ([1.8, 1.2, 1.233333], [1.8, 1.1, 1.333333])
 
 
+def step(aggregator, jacobian=J_BASE):
+    """One step of an aggregator that needs the rows."""
+    return aggregator.aggregate(TaskGradients(jacobian @ jacobian.T, LOSSES, jacobian, lambda: torch.ones(4)))
+
+
+def with_rows(aggregator, seed=0):
+    setup(aggregator, seed).allocate(J_BASE)
+    return aggregator
+
+
+def test_graddrop_draws_one_of_four():
+    """Columns (1, 0, -2) and (2, -1, 0): either sign, with P = 1/3 and 2/3; (0, 3, 1) and (0, 0, 1): no conflict."""
+    seen = [tuple(step(setup(GradDrop(sign="none"), seed)).direction.tolist()) for seed in range(40)]
+    assert set(seen) == {(x, 4.0, y, 1.0) for x in (1.0, -2.0) for y in (2.0, -1.0)}
+    assert sum(d[0] == 1.0 for d in seen) < 20 < sum(d[2] == 2.0 for d in seen)
+
+
+def test_moco_first_step():
+    """beta 1, gamma 0.1, rho 0: w = 1/3 - 0.1 (1/3, 11/3, 7/3) = (9, -1, 3) / 30, sum 11 / 30.
+
+    Each + 19 / 90 on the simplex: (23, 8, 14) / 45.
+    """
+    method = with_rows(MoCo(beta=1.0, gamma=0.1, rho=0.0))
+    assert step(method).direction.tolist() == pytest.approx([-5 / 45, 38 / 45, 38 / 45, 14 / 45], abs=1e-6)
+    assert method.weights.tolist() == pytest.approx([23 / 45, 8 / 45, 14 / 45], abs=1e-6)
+
+
+def test_db_mtl_without_average():
+    """Norms (sqrt 5, sqrt 10, sqrt 6), all brought to sqrt 10: factors (sqrt 2, 1, sqrt(5/3))."""
+    a, b = math.sqrt(2), math.sqrt(5 / 3)
+    expected = [a - 2 * b, 3 + b, 2 * a - 1, b]
+    assert step(with_rows(DBMTL(beta=0.0))).direction.tolist() == pytest.approx(expected, abs=1e-6)
+    assert step(with_rows(DBMTL())).direction.tolist() == pytest.approx([0.1 * x for x in expected], abs=1e-6)
+
+
+def test_excess_mtl_second_step():
+    """First step: e = sums of |g|. Then g1 doubled: e1 = 4 |g| / sqrt 5, the others |g| / sqrt 2; eta 1."""
+    method = with_rows(ExcessMTL(lr=1.0))
+    assert step(method).weights.tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-6)
+    parts = [math.exp(4 / math.sqrt(5)), math.exp(math.sqrt(0.5)), math.exp(math.sqrt(0.5))]
+    doubled = J_BASE * torch.tensor([[2.0], [1.0], [1.0]], dtype=torch.float64)
+    assert step(method, doubled).weights.tolist() == pytest.approx([3 * x / sum(parts) for x in parts], abs=1e-6)
+
+
+@pytest.mark.parametrize(("total", "value"), [("num_tasks", 3), ("one", 1)])
+def test_random_from_its_draws(total, value):
+    found = setup(Random(total=total))(GRAMIAN, LOSSES).tolist()
+    draws = torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parts = [math.exp(x) for x in draws.tolist()]
+    assert found == pytest.approx([value * part / sum(parts) for part in parts], abs=1e-6)
+
+
 def test_mgda_squared_norm():
     """QP optimum by hand: det G / sum of cofactors = 215 / 141."""
     weights = MGDA()(GRAMIAN, LOSSES)
@@ -221,6 +283,76 @@ def test_gradnorm_second_step_with_rates():
     w = [value - 0.1 * sign * norm for value, sign, norm in zip(w, signs, norms, strict=True)]
     expected = [3 * value / sum(w) for value in w]
     assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradnorm_with_softmax():
+    """SGD, lr 0.1: d/dw = (-sqrt 5, sqrt 10, -sqrt 6) as above; through 3 softmax(xi) at xi = 0: minus its mean."""
+    aggregator = setup(GradNorm(rule="sgd", lr=0.1, parametrization="softmax"))
+    aggregator(GRAMIAN, LOSSES)
+    slope = [-math.sqrt(5), math.sqrt(10), -math.sqrt(6)]
+    parts = [math.exp(-0.1 * (s - sum(slope) / 3)) for s in slope]
+    expected = [3 * part / sum(parts) for part in parts]
+    assert aggregator(GRAMIAN, LOSSES).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def ready_for_three(method):
+    method.setup(3)
+    return method
+
+
+def test_modo_by_hand():
+    """G (1/3, 1/3, 1/3) = (1, 11, 7) / 3; with gamma = 0.03, rho = 0: 1/3 - (0.01, 0.11, 0.07), short of 1 by 0.19."""
+    found = ready_for_three(MoDo(gamma=0.03, rho=0.0))(GRAMIAN)
+    expected = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_modo_on_the_boundary():
+    """gamma = 0.3: 1/3 - (0.1, 1.1, 0.7). Task 2 drops out: 1 and 3 differ by 0.6 and sum to 1. rho moves nothing at
+    equal weights: it takes the same from every task."""
+    assert ready_for_three(MoDo(gamma=0.3))(GRAMIAN).tolist() == pytest.approx([0.8, 0.0, 0.2], abs=1e-6)
+
+
+def test_sdmgrad_by_hand():
+    """One step, not normalised: 1.3 (1, 11, 7) / 3 times beta as above; used: (w + lambda / 3) / 1.3 * 3."""
+    method = ready_for_three(SDMGrad(regularization=0.3, iterations=1, lr=0.03 / 1.3, normalization="none"))
+    w = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert method(GRAMIAN).tolist() == pytest.approx([3 * (x + 0.1) / 1.3 for x in w], abs=1e-6)
+
+
+def test_sdmgrad_normalised():
+    """C over ((sqrt 5 + sqrt 10 + sqrt 6) / 3)^2."""
+    scale = ((math.sqrt(5) + math.sqrt(10) + math.sqrt(6)) / 3) ** 2
+    method = ready_for_three(SDMGrad(regularization=0.0, iterations=1, lr=0.03 * scale, total="one"))
+    expected = [1 / 3 - step + 0.19 / 3 for step in (0.01, 0.11, 0.07)]
+    assert method(GRAMIAN).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_auto_lambda_by_hand():
+    """Adam's first step is its rate against the sign; SGD's is the rate times the hypergradient."""
+    hypergradient, value = torch.tensor([[3.0, -2.0, 0.5]], dtype=torch.float64), LOSSES[:1]
+    for rule, expected in (("adam", [-0.1, 0.3, -0.1]), ("sgd", [-0.5, 0.5, 0.0])):
+        method = AutoLambda(initial=0.1, lr=0.2, rule=rule)
+        method.setup(("a", "b", "c"))
+        assert method.weights().tolist() == pytest.approx([0.1] * 3)
+        method.observe(hypergradient, value)
+        assert method.weights().tolist() == pytest.approx(expected, abs=1e-6)
+        assert method.diagnostics["negative_weights"] == (2 if rule == "adam" else 1)
+
+
+def test_moml_by_hand():
+    """Hypergradients J (first three columns, task 3's last entry left out), losses (2, .5, 1), SGD of rate 1.
+
+    Rows through the softmax at 1/3: (h - mean h) / 3 with h = (1, 0, 2), (0, 3, -1), (-2, 1, 0), means 1, 2/3, -1/3:
+    (0, -1, 1) / 3, (-2, 7, -5) / 9, (-5, 4, 1) / 9. Their Gramian over the losses is solved as in `mgda_loss`.
+    """
+    method = MOML(MGDA(normalization="loss"), lr=1.0, rule="sgd")
+    method.setup(("a", "b", "c"))
+    method.observe(J_BASE[:, :3], LOSSES)
+    rows = torch.tensor([[0.0, -3.0, 3.0], [-2.0, 7.0, -5.0], [-5.0, 4.0, 1.0]], dtype=torch.float64) / 9
+    alpha = MGDA(normalization="loss")(rows @ rows.T, LOSSES)
+    expected = torch.softmax(-(alpha @ rows), dim=0)
+    assert method.weights().tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def weigh(weighting, losses=LOSSES):

@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 
 from mtl.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.problems import adam, build_strategy, fast_warmup, make_batches, make_objective
+from tests.problems import adam, begin, build_strategy, fast_warmup, make_batches, make_objective
 
 
 def start(name: str):
     objective = make_objective(batch_norm=True, dtype=torch.float32)
     strategy = build_strategy(name, *fast_warmup(name))
-    strategy.setup(objective, adam, torch.Generator().manual_seed(0))
-    return objective, strategy
+    return objective, begin(strategy, objective, adam)
 
 
 def steps(objective, strategy, first: int, last: int):

@@ -49,6 +49,18 @@ CASES = {
         ["strategy=mgda_ub", "backbone=lenet_cross_stitch"],
         r"needs a model that exposes its shared features.*strategy=mgda",
     ),
+    "validation split needed": (
+        [*QUICK, "dataset.val_size=0", "strategy=auto_lambda"],
+        r"AutoLambda trains its task weights on a validation split.*Set `dataset.val_size` above 0",
+    ),
+    "groups of other tasks": (
+        ["strategy=fixed_groups", "strategy.grouping.groups=[[left],[up]]"],
+        r"each of the tasks left, right exactly once.*'up'",
+    ),
+    "groups that are no lists": (
+        ["strategy=fixed_groups", "strategy.grouping.groups=[left,right]"],
+        r"`groups` should be a list of lists",
+    ),
     "weight decay per task": (["strategy=mao", "optimizer=adamw"], r"weight_decay = 0.01.*decoupled"),
     "batch larger than the data": (
         [*QUICK, "dataset.batch_size=100", "dataset.drop_last=true"],
@@ -77,7 +89,7 @@ CASES = {
     ),
     "a node left out": (
         ["strategy=mgda", "strategy.aggregator=null"],
-        r"`strategy.aggregator` should be Gramian",
+        r"`strategy.aggregator` should be Aggregator",
     ),
     "too few betas": (["optimizer.betas=[0.9]"], r"`optimizer` was refused by torch.optim.Adam"),
     "a string for a flag": (

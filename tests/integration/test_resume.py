@@ -19,15 +19,15 @@ from mtl.training import evaluate_run
 from mtl.training.checkpoint import save_checkpoint
 from mtl.training.run_directory import RunDirectory
 from tests.integration._resume_worker import start, steps
-from tests.problems import REPOSITORY, STRATEGIES
+from tests.problems import REPOSITORY, VARIANTS
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """Every strategy: nine steps straight; five steps, saved, continued in one fresh process."""
+    """Every strategy at every level: nine steps straight; five steps, saved, continued in one fresh process."""
     directory = tmp_path_factory.mktemp("resume")
     torch.set_num_threads(1)
-    for name in STRATEGIES:
+    for name in VARIANTS:
         objective, strategy = start(name)
         save_checkpoint(directory / f"{name}.half", steps(objective, strategy, 0, 5))
         objective, strategy = start(name)
@@ -37,7 +37,7 @@ def resumed(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_law_01_saved_and_resumed_in_a_fresh_process(resumed, name):
     straight = (resumed / f"{name}.straight").read_bytes()
     assert straight == (resumed / f"{name}.resumed").read_bytes()
@@ -196,6 +196,31 @@ def test_other_places_to_stop(tmp_path, monkeypatch, options):
     monkeypatch.undo()
     resume_run(tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("strategy", ["auto_lambda", "sdmgrad"])
+def test_held_out_batches_and_split_batches_continue(tmp_path, monkeypatch, strategy):
+    """Mid-epoch of both splits: the position in the validation split is part of the state; dropout masks too."""
+    overrides = [*RUN, "trainer.max_epochs=2", "backbone=lenet_released", "heads=mlp_released", f"strategy={strategy}"]
+    run_overrides(overrides, tmp_path / "straight")
+    from mtl.strategies import StepReport
+
+    original, calls = StepReport.__init__, {"count": 0}
+
+    def stopping(self, *arguments, **named):
+        calls["count"] += 1
+        if calls["count"] == 12:
+            raise Stop
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(StepReport, "__init__", stopping)
+    with pytest.raises(Stop):
+        run_overrides(overrides, tmp_path / "stopped")
+    monkeypatch.undo()
+    resume_run(tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+    summary = json.loads((tmp_path / "straight/summary.json").read_text())
+    assert summary["cost"]["samples"] == 2 * 512 + (16 * 64 if strategy == "auto_lambda" else 0)
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -26,7 +26,15 @@
 | UPGrad, DualProj       |                         |                      | certificates and scipy in their tests    |
 | FairGrad               | FairGradWeighting       | weights, rows of     | scipy least squares, 1e-8                |
 |                        |                         | equal scale          |                                          |
-| GradNorm, Static       | none                    | -                    | by hand in their own tests               |
+| GradDrop, sign none    | GradDrop                | d, same seed (*)     | elements 0 for all tasks: theirs dropped |
+| Random, total one      | RandomWeighting         | weights, seed (*)    | drawn from the global generator          |
+| ExcessMTL              | ExcessMTLWeighting      | ratios of weights (*)| their first step moves the weights       |
+| GradNorm, Static,      | none                    | -                    | by hand in their own tests               |
+| MoCo, DBMTL            |                         |                      |                                          |
+| MoDo, SDMGrad,         | none                    | -                    | written-out twins and autograd in their  |
+| AutoLambda, MOML       |                         |                      | own tests                                |
+
+(*) in the method's own test. All of theirs are also strategies: `mtl.aggregation.FromTorchJD`.
 """
 
 import pytest

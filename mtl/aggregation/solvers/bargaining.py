@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtl.aggregation.solvers.min_norm import EPS, EPS32
+from mtl.aggregation.solvers.min_norm import EPS, EPS32, active_set
 
 PATIENCE = 30
 """Steps without a smaller residual after which rounding is taken for reached."""
@@ -64,6 +64,10 @@ def bargain(gramian: Tensor, power: float = 1.0, tol: float = 1e-6, max_iter: in
     eps = EPS32 if indefinite else EPS  # products of float32 gradients
     v, iterations = _newton(cosines, b, power, max_iter, eps)
     shares = v / v.sum()
+    if _residual(cosines @ v, b, power, v, 0.0).max() > tol:
+        shares = active_set(
+            cosines
+        ).weights  # is there a solution at all? Newton's v may still be on its way to infinity
     if shares @ cosines @ shares <= len(v) * eps:
         weights[live] = shares / size / (shares / size).sum()
         return Bargain(weights, iterations, 0.0, True, True, left_out)

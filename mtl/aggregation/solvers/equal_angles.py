@@ -39,4 +39,4 @@ def equal_projections(cosines: Tensor, a: Tensor) -> Tensor:
     centered = cosines - cosines.mean(0)
     inverse = torch.linalg.pinv(centered @ basis, rtol=resolution(torch.linalg.eigvalsh(cosines)))
     v: Tensor = start - basis @ (inverse @ (centered @ start))
-    return v
+    return v / (a @ v)  # 1 but for rounding, which counts where v is large

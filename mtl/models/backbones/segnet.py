@@ -80,11 +80,19 @@ class SegNet(nn.Module):
         unpooled: list[Tensor] = []
         decoder: list[Tensor] = []
         for level in reversed(range(len(encoder))):
-            size = list(encoder[level][1].shape[2:])
-            unpooled.append(functional.max_unpool2d(maps, indices[level], (2, 2), output_size=size))
+            unpooled.append(unpool(maps, indices[level], encoder[level][1].shape))
             maps = self.decoder_rest[level](self.decoder_first[level](unpooled[-1]))
             decoder.append(maps)
         return Maps(encoder, unpooled[::-1], decoder[::-1])
+
+
+def unpool(maps: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
+    """Put each value (B, C, h, w) back to the place its window's maximum had in (B, C, H, W); zeros elsewhere.
+
+    `torch.nn.functional.max_unpool2d` for windows that do not overlap. That one has no deterministic implementation.
+    """
+    empty = maps.new_zeros(shape[0], shape[1], shape[2] * shape[3])
+    return empty.scatter(2, index.flatten(2), maps.flatten(2)).view(*shape)
 
 
 def _rest(width: int, level: int) -> nn.Sequential:

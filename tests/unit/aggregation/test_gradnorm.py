@@ -5,6 +5,8 @@ import torch
 
 from mtl.aggregation import GradNorm
 from mtl.errors import ConfigError, NonFiniteError
+from mtl.strategies import GradientStrategy
+from tests.problems import make_batches, make_objective, train
 
 
 def make(m=3, **options):
@@ -105,7 +107,7 @@ def test_never_decayed(rule):
     aggregator = make(rule=rule)
     assert all(group["weight_decay"] == 0 for group in aggregator.optimizer.param_groups)
     with torch.no_grad():
-        aggregator.weights.copy_(torch.tensor([0.5, 1.0, 1.5]))
+        aggregator.raw.copy_(torch.tensor([0.5, 1.0, 1.5]))
     for _ in range(5):
         aggregator(torch.zeros(3, 3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(aggregator.weights.detach(), torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64))
@@ -129,10 +131,71 @@ def test_used_weights_are_a_copy_without_gradient():
     used = aggregator(torch.diag(torch.tensor([9.0, 1.0, 4.0], dtype=torch.float64)), torch.ones(3).double())
     assert used.tolist() == [1.0, 1.0, 1.0]
     assert not used.requires_grad
-    assert aggregator.weights.grad is None
+    assert aggregator.raw.grad is None
 
 
 @pytest.mark.parametrize(("option", "value"), [("alpha", -1.0), ("lr", 0.0), ("rule", "rmsprop"), ("minimum", 0.0)])
 def test_options_are_checked(option, value):
+    with pytest.raises(ConfigError, match=option):
+        GradNorm(**{option: value})
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+def test_softmax_parametrization_against_autograd(rule):
+    """LibMTL's form: L_grad of w = m softmax(xi), differentiated by torch."""
+    aggregator = make(rule=rule, lr=0.1, parametrization="softmax")
+    xi = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[rule]([xi], lr=0.1)
+    initial = None
+    for jacobian, losses in problems():
+        initial = losses if initial is None else initial
+        w = 3 * torch.softmax(xi, dim=0)
+        torch.testing.assert_close(aggregator(jacobian @ jacobian.T, losses), w.detach(), rtol=1e-9, atol=1e-9)
+        norms = (w[:, None] * jacobian).norm(dim=1)
+        ratio = losses / initial
+        target = (norms.mean() * (ratio / ratio.mean()) ** 1.5).detach()
+        optimizer.zero_grad()
+        (norms - target).abs().sum().backward()
+        optimizer.step()
+    assert (aggregator.weights - 1).abs().max() > 0.05
+
+
+def test_reference_of_the_first_epoch():
+    """Weights 1 in it; after it the steps are those from its mean losses."""
+    epoch, later = list(problems(4)), list(problems(4, seed=1))
+    mine, expected = make(reference="first_epoch"), make()
+    for jacobian, losses in epoch:
+        assert mine(jacobian @ jacobian.T, losses).tolist() == [1.0, 1.0, 1.0]
+    mine.end_epoch()
+    expected.initial.copy_(torch.stack([losses for _, losses in epoch]).mean(dim=0))
+    for jacobian, losses in later:
+        assert torch.equal(mine(jacobian @ jacobian.T, losses), expected(jacobian @ jacobian.T, losses))
+        mine.end_epoch()  # later epochs change nothing
+    assert (mine.weights - 1).abs().max() > 1e-3
+
+
+def test_reference_of_the_first_epoch_survives_a_round_trip():
+    first, second = make(reference="first_epoch"), make(reference="first_epoch")
+    for jacobian, losses in problems(3):
+        first(jacobian @ jacobian.T, losses)
+    second.load_state_dict(first.state_dict())
+    first.end_epoch()
+    second.end_epoch()
+    assert torch.equal(first.initial, second.initial)
+    assert torch.isfinite(first.initial).all()
+
+
+def test_a_strategy_ends_the_epoch_of_its_aggregator():
+    strategies = [
+        GradientStrategy(GradNorm(reference=name), level="last_layer") for name in ("first_epoch", "first_step")
+    ]
+    weights = [train(strategy, make_objective(), make_batches(), epoch=3) for strategy in strategies]
+    assert [report.weights.tolist() for report in weights[0][:4]] == [[1.0] * 3] * 4
+    assert weights[0][-1].weights.tolist() != [1.0] * 3
+    assert weights[1][1].weights.tolist() != [1.0] * 3
+
+
+@pytest.mark.parametrize(("option", "value"), [("parametrization", "log"), ("reference", "theoretical")])
+def test_names_are_checked(option, value):
     with pytest.raises(ConfigError, match=option):
         GradNorm(**{option: value})

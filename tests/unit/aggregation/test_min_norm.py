@@ -9,6 +9,7 @@ from scipy.optimize import nnls
 
 from mtl.aggregation.solvers import active_set, duality_gap, frank_wolfe, projected_gradient
 from mtl.aggregation.solvers.min_norm import best_pair, project_to_simplex
+from tests.unit.aggregation.jacobians import random_jacobian
 
 EPS = torch.finfo(torch.float64).eps
 SOLVERS = [active_set, frank_wolfe, projected_gradient]
@@ -45,38 +46,6 @@ def by_supports(jacobian: torch.Tensor) -> float:
             if (weights >= -1e-12).all():
                 best = min(best, float(np.linalg.norm(rows[list(support)].T @ weights) ** 2))
     return best
-
-
-def random_jacobian(case: int) -> torch.Tensor:
-    """Case -> J (m, n): every kind of degeneracy, alone and (from case 160 on) mixed."""
-    rng = np.random.default_rng(case)
-    kind = ("plain", "condition", "scales", "zero", "parallel", "duplicate", "low_rank", "opposite")[case % 8]
-    mixed = case >= 160
-    m = int(rng.integers(2, 41))
-    n = int(rng.integers(1, 2 * m + 2))
-    rows = rng.standard_normal((m, n))
-    if case // 8 % 2:
-        rows = rows + rng.uniform(0.1, 3) * rng.standard_normal(n)  # 0 mostly outside the hull
-    if kind == "low_rank":
-        rank = max(1, m // 3)
-        rows = rng.standard_normal((m, rank)) @ rng.standard_normal((rank, n))
-    if kind == "condition" or (mixed and rng.random() < 0.5):
-        left, values, right = np.linalg.svd(rows, full_matrices=False)
-        rows = left * (values[0] * np.logspace(0, -rng.uniform(1, 8), len(values))) @ right
-    a, b = rng.choice(m, size=2, replace=False)
-    if kind == "parallel":
-        rows[a] = rows[b] * 10.0 ** rng.uniform(-3, 3)
-    if kind == "duplicate" or (mixed and rng.random() < 0.3):
-        rows[rng.integers(m, size=max(1, m // 2))] = rows[b]
-    if mixed and rng.random() < 0.3:
-        rows[a] = rows[b] * (1 + 1e-9 * rng.standard_normal(n))
-    if kind == "opposite":
-        rows[a] = -rows[b]
-    if kind == "scales" or (mixed and rng.random() < 0.5):
-        rows = rows * 10.0 ** rng.uniform(-6, 6, (m, 1))
-    if kind == "zero":
-        rows[a] = 0
-    return torch.tensor(rows)
 
 
 @pytest.mark.parametrize("case", range(200))

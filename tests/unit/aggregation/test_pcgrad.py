@@ -116,6 +116,16 @@ def test_an_order_of_its_own_for_each_task():
     assert torch.equal(found, expected)
 
 
+def test_fixed_order_is_the_order_of_the_tasks_and_draws_nothing():
+    aggregator, generator = PCGrad(order="fixed"), torch.Generator().manual_seed(0)
+    aggregator.setup(6, generator)
+    before = generator.get_state()
+    expected, conflicts = project(conflicting(), torch.arange(6).expand(6, 6))
+    assert conflicts > 0
+    assert torch.equal(aggregator(conflicting(), torch.ones(6)), expected)
+    assert torch.equal(before, generator.get_state())
+
+
 def test_mean_is_the_sum_over_m():
     results = {}
     for reduce in ("sum", "mean"):
@@ -145,3 +155,5 @@ def test_leaves_the_gramian_alone():
 def test_options_are_checked():
     with pytest.raises(ConfigError, match="reduce"):
         PCGrad(reduce="max")
+    with pytest.raises(ConfigError, match="order"):
+        PCGrad(order="shuffled")

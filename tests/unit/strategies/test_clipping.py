@@ -10,6 +10,7 @@ from mtl.weighting import Uncertainty, Uniform
 from tests.problems import (
     STRATEGIES,
     adam,
+    begin,
     build_strategy,
     distance,
     fast_warmup,
@@ -26,7 +27,7 @@ def run(name, limit, make_optimizer=sgd, count=4):
     """Parameters, reports, and per step the gradients (flat) that each optimizer step on the network saw."""
     objective = make_objective()
     strategy = build_strategy(name, *fast_warmup(name), f"strategy.max_grad_norm={limit}")
-    strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(0))
+    begin(strategy, objective, make_optimizer)
     parameters = list(objective.model.parameters())
     network = {id(p) for p in parameters}
     seen: list[list[torch.Tensor]] = []
@@ -84,7 +85,7 @@ def test_null_calls_nothing(monkeypatch):
 def test_it_is_what_torch_does():
     objective, reference = make_objective(), make_objective()
     strategy = LossWeightingStrategy(Uniform(), max_grad_norm=0.5)
-    strategy.setup(objective, sgd, torch.Generator().manual_seed(0))
+    begin(strategy, objective, sgd)
     parameters = list(reference.model.parameters())
     optimizer = sgd(parameters)
     for batch in make_batches():
@@ -101,7 +102,7 @@ def test_own_parameters_of_a_weighting_do_not_count():
     """The gradient of the log-variances is neither in the norm nor clipped."""
     objective = make_objective()
     strategy = LossWeightingStrategy(Uncertainty(), max_grad_norm=1e-3)
-    strategy.setup(objective, sgd, torch.Generator().manual_seed(0))
+    begin(strategy, objective, sgd)
     report = strategy.step(make_batches(count=1)[0])
     expected = -0.05 * (0.5 - 0.5 * report.losses)
     torch.testing.assert_close(strategy.weighting.log_variance.detach(), expected.float())
@@ -112,7 +113,7 @@ def test_a_non_finite_gradient_stops_before_the_update(bad):
     """clip_grad_norm_ would spread it to every parameter."""
     objective = make_objective()
     strategy = LossWeightingStrategy(Uniform(), max_grad_norm=1.0)
-    strategy.setup(objective, sgd, torch.Generator().manual_seed(0))
+    begin(strategy, objective, sgd)
     before = parameters_of(objective)
     objective.model.backbone.first.weight.register_hook(lambda gradient: gradient * bad)
     with pytest.raises(NonFiniteError, match="Non-finite gradient"):

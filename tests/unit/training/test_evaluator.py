@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.datasets.base import TensorLoader, TensorSplit
+from mtl.datasets.base import Loader, TensorSplit
 from mtl.models.model import MultiTaskModel
 from mtl.tasks import (
     CosineLoss,
@@ -41,7 +41,7 @@ def model_and_split():
 @pytest.mark.parametrize("batch_size", [1, 2, 4, N])
 def test_metrics_are_exact_over_the_split_at_any_batch_size(batch_size):
     model, split = model_and_split()
-    values, losses = evaluate(model, SPECS, TensorLoader(split, batch_size, shuffle=False, drop_last=False))
+    values, losses = evaluate(model, SPECS, Loader(split, batch_size, shuffle=False, drop_last=False))
     with torch.no_grad():
         predictions = {task: p.numpy() for task, p in model(split.inputs).items()}
     targets = {task: t.numpy() for task, t in split.targets.items()}
@@ -60,7 +60,7 @@ def test_metrics_are_exact_over_the_split_at_any_batch_size(batch_size):
 
 def test_a_second_evaluation_knows_nothing_of_the_first():
     model, split = model_and_split()
-    loader = TensorLoader(split, 3, shuffle=False, drop_last=False)
+    loader = Loader(split, 3, shuffle=False, drop_last=False)
     assert evaluate(model, SPECS, loader) == evaluate(model, SPECS, loader)
 
 

@@ -1,0 +1,35 @@
+"""The gradient engine: task gradients as rows, their Gramian, a combination, and its write-back.
+
+Legend: m tasks, n shared parameters, B batch, D features per batch (B times their width).
+
+A source measures the Gramian of one evaluation and afterwards writes a combination of the same task gradients into
+`.grad` of the shared parameters. What it measures is independent of the method that turns the Gramian into weights:
+
+- `TaskJacobian`: rows over all shared parameters, m backbone backwards;
+- `GhostGramian`: the same Gramian without the rows, where layers allow it; m + 1 backbone backwards, most of them half;
+- `FeatureJacobian`: rows at the shared features (MGDA-UB's bound), one backbone backward;
+- `LastLayerJacobian`: rows over the last shared layer (GradNorm's reference), one whole backbone backward.
+
+Each leaves the gradients of the heads in `heads[k]`, taken from the task's own (scaled) loss.
+"""
+
+from mtl.gradients.base import GradientSource
+from mtl.gradients.features import BATCH_AXES, FeatureJacobian
+from mtl.gradients.ghost import GhostGramian
+from mtl.gradients.last_layer import LastLayerJacobian
+from mtl.gradients.parameters import TaskJacobian, task_rows
+from mtl.gradients.tensors import flatten, gramian, inner_products, views
+
+__all__ = [
+    "BATCH_AXES",
+    "FeatureJacobian",
+    "GhostGramian",
+    "GradientSource",
+    "LastLayerJacobian",
+    "TaskJacobian",
+    "flatten",
+    "gramian",
+    "inner_products",
+    "task_rows",
+    "views",
+]

@@ -1,0 +1,112 @@
+"""One layer's part of a Gramian, from its inputs and the task gradients at its outputs."""
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional
+
+from mtl.gradients.tensors import inner_products
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one forward pass of a layer leaves: its input, and where its output stands in the graph.
+
+    The place is taken when the output is made: an activation that works in place changes the tensor later, not the
+    place.
+    """
+
+    inputs: Tensor
+    edge: GradientEdge
+    output_shape: torch.Size
+
+
+def capture(inputs: tuple[Tensor, ...], output: Tensor) -> Capture:
+    """Keep what a ghost layer needs."""
+    return Capture(inputs[0].detach(), get_gradient_edge(output), output.shape)
+
+
+def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Whether `module` computes y = W x + b as torch does, with weights of its own."""
+    if isinstance(module, nn.Linear):
+        plain = type(module).forward is nn.Linear.forward
+    elif isinstance(module, nn.Conv2d):
+        plain = type(module).forward is nn.Conv2d.forward and module.padding_mode == "zeros"
+        plain = plain and not isinstance(module.padding, str)
+    else:
+        return False
+    return plain and all(p.requires_grad for p in module.parameters()) and "weight" in module._parameters
+
+
+class GhostLayer:
+    """S = A A^T + 1 1^T and D_k of one layer in one step.
+
+    N rows of inputs of length d, c outputs, per group of channels: for a linear layer every vector is a row, for a
+    convolution every output position of every sample.
+
+    Args:
+        module: The layer.
+        found: Its one forward pass.
+        num_tasks: m.
+    """
+
+    def __init__(self, module: nn.Linear | nn.Conv2d, found: Capture, num_tasks: int) -> None:
+        self.module = module
+        self.capture = found
+        self.num_tasks = num_tasks
+        weight = module.weight
+        self.groups = module.groups if isinstance(module, nn.Conv2d) else 1
+        self.d = weight[0].numel()
+        self.c = weight.shape[0] // self.groups
+        self.n = found.output_shape.numel() // weight.shape[0]
+        self._gradients: Tensor | None = None
+
+    def is_cheaper(self, num_tasks: int) -> bool:
+        """Whether m tasks cost fewer multiplications without their rows, all of S, S D_k and the products counted.
+
+        Rows: N d c for each task's weight gradient and d c for each product; ghost: N^2 d once, N^2 c and N c.
+        """
+        m, n, d, c = num_tasks, self.n, self.d, self.c
+        return n * n * (d + m * c) + m * m * n * c < m * n * d * c + m * m * d * c
+
+    def put(self, k: int, gradient: Tensor | None) -> None:
+        """Take task k's gradient at the outputs; None for a task that does not depend on them."""
+        if self._gradients is None:
+            like = self.module.weight
+            shape = (self.groups, self.num_tasks, self.c, self.n)
+            self._gradients = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        if gradient is not None:
+            target = self._gradients[:, k]
+            if isinstance(self.module, nn.Conv2d):
+                batch = gradient.shape[0]
+                source = gradient.reshape(batch, self.groups, self.c, -1).permute(1, 2, 0, 3)
+                target.view(self.groups, self.c, batch, -1).copy_(source)
+            else:
+                target[0].copy_(gradient.reshape(self.n, self.c).T)
+
+    def gramian(self) -> Tensor:
+        """(m, m), float64 on the CPU: sum over groups of <D_k, S D_l>."""
+        assert self._gradients is not None, "gramian() before put()"
+        total = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64)
+        for gradients, inputs in zip(self._gradients, self._inputs(), strict=True):
+            similarity = inputs @ inputs.T
+            if self.module.bias is not None:
+                similarity += 1
+            flat = gradients.view(-1, self.n)
+            total += inner_products(gradients.view(self.num_tasks, -1), (flat @ similarity).view(self.num_tasks, -1))
+        return total
+
+    def _inputs(self) -> Tensor:
+        """A (groups, N, d), in the precision of the weights."""
+        values = self.capture.inputs.to(self.module.weight.dtype)
+        if isinstance(self.module, nn.Linear):
+            return values.reshape(1, self.n, self.d)
+        conv = self.module
+        assert not isinstance(conv.padding, str)
+        batched = values if values.dim() == 4 else values[None]
+        patches = functional.unfold(batched, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+        batch, _, positions = patches.shape
+        return patches.view(batch, self.groups, self.d, positions).permute(1, 0, 3, 2).reshape(self.groups, -1, self.d)

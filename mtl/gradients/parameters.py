@@ -1,0 +1,91 @@
+"""Task gradients over all shared parameters."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from mtl.gradients.base import GradientSource
+from mtl.gradients.tensors import flatten, gramian, views
+from mtl.objective import Evaluation, MultiTaskObjective
+
+
+def task_rows(
+    objective: MultiTaskObjective, evaluation: Evaluation, scales: Sequence[Tensor | None]
+) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """Yield (k, gradients of the shared parameters, gradients of head k), one task at a time.
+
+    Streams: nothing of an earlier task is kept here. The last task's pass frees the graph.
+
+    Args:
+        objective: Whose parameters to differentiate.
+        evaluation: Losses of all tasks, with graph.
+        scales: Factor of each task's loss; None for 1.
+    """
+    shared = objective.partition.shared
+    last = len(evaluation.losses) - 1
+    for k, loss in enumerate(evaluation.losses):
+        head = objective.partition.task_specific[objective.tasks[k]]
+        gradients = torch.autograd.grad(
+            loss,
+            shared + head,
+            grad_outputs=scales[k],
+            retain_graph=k < last,
+            materialize_grads=True,
+        )
+        yield k, gradients[: len(shared)], gradients[len(shared) :]
+
+
+class TaskJacobian(GradientSource):
+    """The Jacobian J (m, n) of the task losses over the shared parameters, in one preallocated buffer.
+
+    Rows are written through per-parameter views, the combination is one vector whose views become the parameters'
+    `.grad`: no concatenation, no temporaries of size m n.
+
+    Attributes:
+        matrix: J (m, n), row k the gradient of task k's (scaled) loss.
+        direction: The last combination, (n,).
+    """
+
+    def __init__(self, objective: MultiTaskObjective) -> None:
+        super().__init__(objective)
+        n = sum(p.numel() for p in self.shared)
+        like = next(iter(self.shared), torch.empty(0))
+        self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
+        self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
+        self._rows = [views(row, self.shared) for row in self.matrix]
+        self._gradients = views(self.direction, self.shared)
+
+    @property
+    def rows(self) -> Tensor:
+        """J (m, n)."""
+        return self.matrix
+
+    def point(self) -> Tensor:
+        """The shared parameters."""
+        return flatten(self.shared)
+
+    def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
+        """M backbone backwards; G = J J^T in one product."""
+        self.heads = []
+        for k, shared, head in task_rows(self.objective, evaluation, scales):
+            if shared:
+                torch._foreach_copy_(self._rows[k], shared)
+            self.heads.append(head)
+        self.count.heads += len(evaluation.losses)
+        self.count.backbone += len(evaluation.losses)
+        return self._checked(gramian(self.matrix))
+
+    def combine(self, weights: Tensor) -> None:
+        """`.grad` = J^T w."""
+        torch.mv(self.matrix.T, weights.to(self.matrix), out=self.direction)
+        self._assign()
+
+    def write(self, direction: Tensor) -> None:
+        """`.grad` = direction."""
+        self.direction.copy_(direction)
+        self._assign()
+
+    def _assign(self) -> None:
+        for parameter, gradient in zip(self.shared, self._gradients, strict=True):
+            parameter.grad = gradient

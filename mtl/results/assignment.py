@@ -1,0 +1,246 @@
+"""Which runs make which row of a table, and which runs must not stand in one table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mtl.errors import UserError
+from mtl.results.definition import TableDefinition, TableRow
+from mtl.results.plan import PlannedRun
+from mtl.results.runs import Run
+from mtl.results.statistics import mean
+
+UNCOMPARED = ("tasks", "data_dir", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+"""Keys that are no part of a setting."""
+SHOWN = 6
+"""So many runs or keys are named in a message."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs of a row (of one task, for single-task training) after the choice on validation.
+
+    Attributes:
+        choice: What was chosen, as text; empty if there was one candidate without a tuned key.
+        runs: All runs of the chosen candidate, lost ones included.
+        candidates: Number of candidates with runs.
+        planned: Number of candidates that the sweep has.
+        complete: Whether every candidate has all its seeds.
+        note: What has to be said about it.
+    """
+
+    choice: str
+    runs: tuple[Run, ...]
+    candidates: int
+    planned: int
+    complete: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Row label -> chosen runs, one entry a task selection; and what the table has to say about it."""
+
+    rows: Mapping[str, tuple[Chosen, ...]]
+    used: tuple[Run, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    foreign: frozenset[str] = frozenset()
+
+
+def assign(
+    definition: TableDefinition, planned: Sequence[PlannedRun], runs: Sequence[Run], allow_mixed: bool = False
+) -> Assignment:
+    """Find the runs of every row and choose its learning rate (or weights) on validation.
+
+    Runs of other experiments are left out and counted. A run of the table's experiment under another setting (data,
+    network, protocol) is refused, and so are runs of several code versions; with `allow_mixed` a row without runs of
+    its own takes those of the same strategy, and the table says in which keys they differ.
+
+    Raises:
+        UserError: Settings, code versions or selection rules are mixed, and `allow_mixed` is false.
+    """
+    ordered = sorted(runs, key=lambda run: str(run.path))
+    ours = [run for run in ordered if run.experiment == definition.experiment]
+    by_job = {(job.config_hash, job.seed) for job in planned}
+    exact = [run for run in ours if (run.config_hash, run.seed) in by_job]
+    settings = {job.setting_hash for job in planned}
+    other_setting = [run for run in ours if run not in exact and run.setting_hash not in settings]
+    warnings: list[str] = []
+    notes = _notes(ordered, ours, exact, other_setting)
+    if other_setting:
+        text = _setting_text(other_setting, planned)
+        if not allow_mixed:
+            raise UserError(
+                f"{len(other_setting)} runs of experiment `{definition.experiment}` are not of this table's setting:\n"
+                f"{text}\nGive the same keys to this command (they then hold for the whole table), give another "
+                "directory, or say `allow_mixed=true`."
+            )
+        warnings.append(f"Settings are mixed (allow_mixed=true):\n{text}")
+    foreign: list[str] = []
+    rows: dict[str, tuple[Chosen, ...]] = {}
+    for row in definition.rows:
+        jobs = [job for job in planned if job.row == row.label]
+        chosen = _choose_row(jobs, exact)
+        if not chosen and allow_mixed:
+            chosen = _choose_foreign(row, jobs, other_setting)
+            if chosen:
+                foreign.append(row.label)
+        if chosen:
+            rows[row.label] = chosen
+    used = {run.path: run for chosen in rows.values() for one in chosen for run in one.runs}
+    warnings += _check_mixed(list({**{run.path: run for run in exact}, **used}.values()), allow_mixed)
+    if foreign:
+        warnings.append(f"Rows made of runs of another setting, marked †: {', '.join(foreign)}.")
+    return Assignment(rows, tuple(used.values()), tuple(warnings), tuple(notes), frozenset(foreign))
+
+
+def _choose_row(jobs: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Chosen, ...]:
+    found = []
+    for tasks in dict.fromkeys(job.tasks for job in jobs):
+        same = [job for job in jobs if job.tasks == tasks]
+        candidates: dict[str, list[Run]] = {}
+        for job in same:
+            candidates.setdefault(job.config_hash, []).extend(run for run in runs if job.is_made_by(run))
+        texts = {job.config_hash: job.choice for job in same}
+        complete = all(job.has(runs) for job in same)
+        one = _choose({texts[key]: found for key, found in candidates.items() if found}, len(candidates), complete)
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+def _choose_foreign(row: TableRow, jobs: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Chosen, ...]:
+    strategies = {job.overrides.get("strategy") for job in jobs} | {row.strategy}
+    alike = [run for run in runs if run.strategy in strategies and run.is_single_task == row.is_single_task]
+    found = []
+    for tasks in dict.fromkeys(tuple(run.tasks) for run in alike):
+        candidates: dict[str, list[Run]] = {}
+        for run in alike:
+            if tuple(run.tasks) == tasks:
+                candidates.setdefault(f"configuration {run.config_hash[:8]}", []).append(run)
+        one = _choose(candidates, len(candidates), complete=True)
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+def _choose(candidates: Mapping[str, list[Run]], planned: int, complete: bool) -> Chosen | None:
+    """The candidate with the best validation score, among those with the most completed seeds. Never by test."""
+    if not candidates:
+        return None
+    seeds = {key: len({run.seed for run in runs if run.completed}) for key, runs in candidates.items()}
+    most = max(seeds.values())
+    eligible = [key for key in candidates if seeds[key] == most]
+    note = ""
+    if len(eligible) > 1 and most:
+        scores = {key: _score(candidates[key]) for key in eligible}
+        known = {key: score for key, score in scores.items() if score is not None and score == score}
+        if len(known) < len(scores):
+            return Chosen(
+                "", (), len(candidates), planned, complete, "no validation metrics, so nothing could be chosen"
+            )
+        eligible = [max(known, key=lambda key: known[key])]
+    elif len(eligible) > 1:
+        note = "no candidate has a completed run"
+    runs = tuple(candidates[eligible[0]]) if not note else tuple(run for same in candidates.values() for run in same)
+    return Chosen(eligible[0] if not note else "", runs, len(candidates), planned, complete, note)
+
+
+def _score(runs: Sequence[Run]) -> float | None:
+    """Mean over seeds of the mean over tasks of the primary validation metric, higher = better."""
+    values = []
+    for run in runs:
+        if run.completed:
+            for task, infos in run.tasks.items():
+                for name, info in infos.items():
+                    if info.primary:
+                        value = run.value("val", task, name)
+                        if value is None:
+                            return None
+                        values.append(value if info.higher_is_better else -value)
+    return mean(values) if values else None
+
+
+def code_version(run: Run) -> str:
+    """Commit of a run, marked if its tree had changes of its own."""
+    return f"{str(run.git.get('commit') or 'unknown')[:12]}{'+changes' if run.git.get('dirty') else ''}"
+
+
+def _check_mixed(runs: Sequence[Run], allow_mixed: bool) -> list[str]:
+    warnings = []
+    for what, values in (
+        ("code versions", {str(run.path): code_version(run) for run in runs}),
+        (
+            "selection rules",
+            {str(run.path): str(run.selection.get("rule", "unknown")) for run in runs if run.completed},
+        ),
+    ):
+        kinds = sorted(set(values.values()))
+        if len(kinds) < 2:
+            continue
+        text = "\n".join(
+            f"  {kind}: {sum(value == kind for value in values.values())} runs, e.g. "
+            f"{next(path for path, value in values.items() if value == kind)}"
+            for kind in kinds
+        )
+        if not allow_mixed:
+            raise UserError(
+                f"One table should hold runs of one kind. Found {len(kinds)} {what}:\n{text}\nRun the older ones "
+                "again, give the directory of one kind, or say `allow_mixed=true`; the table will then say so."
+            )
+        warnings.append(f"{len(kinds)} {what} are mixed (allow_mixed=true):\n{text}")
+    return warnings
+
+
+def _notes(runs: Sequence[Run], ours: Sequence[Run], exact: Sequence[Run], other_setting: Sequence[Run]) -> list[str]:
+    notes = []
+    if len(ours) < len(runs):
+        notes.append(f"{len(runs) - len(ours)} runs of other experiments in the directory were left out.")
+    beside = [run for run in ours if run not in exact and run not in other_setting]
+    if beside:
+        notes.append(
+            f"{len(beside)} runs of this setting are in no sweep of the table (another learning rate, option or seed) "
+            f"and were left out, e.g. {', '.join(str(run.path) for run in beside[:2])}."
+        )
+    return notes
+
+
+def _setting_text(runs: Sequence[Run], planned: Sequence[PlannedRun]) -> str:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.setting_hash, []).append(run)
+    lines = []
+    for setting, same in sorted(groups.items()):
+        changes = _changes(same[0], planned)
+        lines.append(f"  setting {setting[:8]}, {len(same)} runs, e.g. {same[0].path}: {changes}")
+    return "\n".join(lines)
+
+
+def _changes(run: Run, planned: Sequence[PlannedRun]) -> str:
+    """In which keys of data, network and protocol a run differs from the table's jobs."""
+    file = run.path / "config.yaml"
+    if not planned or not file.is_file():
+        return "no config.yaml to compare with"
+    parts = ("dataset", "backbone", "heads", "trainer", "scheduler")
+    wanted = flatten({part: planned[0].config.get(part) for part in parts})
+    stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = flatten({part: stored.get(part) for part in parts})
+    keys = [key for key in sorted(wanted.keys() | found.keys()) if key.rpartition(".")[2] not in UNCOMPARED]
+    differing = [
+        f"{key} {wanted.get(key, 'absent')} -> {found.get(key, 'absent')}"
+        for key in keys
+        if wanted.get(key) != found.get(key)
+    ]
+    more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+    return ", ".join(differing[:SHOWN]) + more if differing else "the code changed what a setting is"
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of nested mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

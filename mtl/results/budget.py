@@ -1,0 +1,75 @@
+"""Equal-budget views: what a run had reached within a number of optimizer steps, or within a training time.
+
+A sequential method takes several optimizer steps a batch, others several backwards: equal epochs are not equal budgets.
+A run's steps and seconds at an evaluation are its totals times the share of batches done (both are spent evenly).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.results.runs import Run
+from mtl.results.statistics import mean
+
+BUDGETS = {"optimizer steps": "optimizer_steps", "training seconds": "train_seconds"}
+"""Title -> field of a run's cost."""
+
+
+def spent(run: Run, budget: str) -> float | None:
+    """Total of a budget that a run used; None if its summary does not say."""
+    value = run.cost.get(BUDGETS[budget])
+    return None if value is None or not run.steps else float(value)
+
+
+def common_budget(runs: Sequence[Run], budget: str) -> float | None:
+    """The largest budget that every run spent; None without runs or if one does not say."""
+    found = [spent(run, budget) for run in runs]
+    known = [value for value in found if value is not None]
+    return min(known) if known and len(known) == len(found) else None
+
+
+def metrics_within(run: Run, budget: str, limit: float) -> Mapping[str, Mapping[str, Mapping[str, float]]] | None:
+    """Metrics (split -> task -> metric) by the run's own selection rule among evaluations within the limit.
+
+    Returns:
+        None if no evaluation lies within the limit.
+    """
+    total = spent(run, budget)
+    if total is None:
+        return None
+    reached = [
+        event
+        for event in run.events("evaluation")
+        if total * event["step"] / run.steps <= limit * (1 + 1e-9) and event.get("metrics")
+    ]
+    if not reached:
+        return None
+    rule = run.selection.get("rule")
+    if rule == "best_val":
+        chosen = max(reached, key=lambda event: _score(run, event["metrics"]))["metrics"]
+        return dict(chosen)
+    if rule == "mean_last_10":
+        return _mean([event["metrics"] for event in reached[-10:]])
+    return dict(reached[-1]["metrics"])
+
+
+def _score(run: Run, metrics: Mapping[str, Any]) -> float:
+    total = 0.0
+    for task, infos in run.tasks.items():
+        for name, info in infos.items():
+            if info.primary:
+                value = metrics["val"][task][name]
+                if value is None:  # not a number
+                    return float("-inf")
+                total += value if info.higher_is_better else -value
+    return total / len(run.tasks)
+
+
+def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    def average(split: str, task: str, name: str) -> float:
+        values = [entry[split][task][name] for entry in entries]
+        return float("nan") if None in values else mean(values)
+
+    return {
+        split: {task: {name: average(split, task, name) for name in metrics} for task, metrics in tasks.items()}
+        for split, tasks in entries[-1].items()
+    }

@@ -1,0 +1,139 @@
+"""What has to stand below a paper's table."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mtl.results.assignment import code_version
+from mtl.results.noise import ALPHA, BOOTSTRAP_SEED, EXACT_SEEDS, RESAMPLES
+from mtl.results.paper_table import PaperTable
+from mtl.results.plan import PlannedRun
+from mtl.results.statistics import TIE_RULE
+
+
+def notes(table: PaperTable, missing: Sequence[PlannedRun], commands: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """Footnotes: warnings first, then runs, signs, statistics, protocol, source.
+
+    Args:
+        table: The table.
+        missing: Jobs without a run.
+        commands: That make the single-task runs that are missing.
+        extra: Overrides that the table was asked for with; a deviation from its protocol.
+    """
+    result = [f"WARNING: {text}" for text in table.assignment.warnings]
+    if extra:
+        result.append(f"WARNING: not the protocol of this table, but with {' '.join(extra)}.")
+    result += [f"WARNING: {problem}" for problem in table.problems]
+    result += _runs(table, missing)
+    result += _baseline(table, missing, commands)
+    result += table.assignment.notes
+    result += _reading(table)
+    result += [f"Protocol, {who}: {note}" for who, lines in table.definition.protocol.items() for note in lines]
+    result += _source(table)
+    return result
+
+
+def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
+    runs = table.assignment.used
+    result = []
+    if not runs:
+        return ["No runs of this table: ours stays empty."]
+    for row in table.rows:
+        result += [
+            f"WARNING: {row.label}, seed {run.seed}, {run.status} and is in no mean: {run.message or 'no message'} "
+            f"({run.path})"
+            for run in row.runs
+            if not run.completed
+        ]
+        incomplete = [one for one in row.chosen if not one.complete]
+        if incomplete:
+            count = sum(job.row == row.definition.label for job in missing)
+            result.append(
+                f"WARNING: {row.label}: {count} of its runs are missing, so its choice on validation is provisional."
+            )
+        result += [f"WARNING: {row.label}: {one.note}." for one in row.chosen if one.note]
+    status = Counter(run.status for run in runs)
+    lengths = Counter(f"{run.epochs} epochs, {run.steps} steps" for run in runs if run.completed)
+    result.append(
+        f"Ours: {len(runs)} runs ({', '.join(f'{count} {key}' for key, count in sorted(status.items()))}), split "
+        f"{table.definition.split}; mean ± sample standard deviation over seeds; length {_listing(lengths)}."
+    )
+    rules = Counter(str(run.selection.get("rule", "unknown")) for run in runs if run.selection)
+    result.append(f"Selection rule of the epoch: {_listing(rules)}.")
+    result.append(
+        "Learning rate (and static weights): per method, and per task for single_task, best mean over tasks of the "
+        "primary metric on val, mean over seeds, among candidates with the most completed seeds; never by test."
+    )
+    versions = Counter(code_version(run) for run in runs)
+    result.append(f"Code: git {_listing(versions)}.")
+    if any(version.endswith("+changes") for version in versions):
+        result.append("WARNING: runs come from a tree with uncommitted changes; the commit does not say what ran.")
+    machines = Counter(f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in runs)
+    warning = "WARNING: times are of different machines: " if len(machines) > 1 else "Times: "
+    result.append(f"{warning}{_listing(machines)}; training only, without evaluation.")
+    rows_with_notes = {row.label: row.runs[0].note for row in table.rows if row.runs and row.runs[0].note}
+    return result + [f"{label}: {note}." for label, note in rows_with_notes.items()]
+
+
+def _listing(counts: Counter[str]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{key} ({count} runs)" for key, count in sorted(counts.items()))
+
+
+def _baseline(table: PaperTable, missing: Sequence[PlannedRun], commands: Sequence[str]) -> list[str]:
+    single = next((row for row in table.rows if row.definition.is_single_task), None)
+    if single is None or not table.assignment.used:
+        return []
+    lacking = [job for job in missing if job.row == single.definition.label]
+    present = [f"{','.join(one.runs[0].tasks)} ({len(one.runs)} runs)" for one in single.chosen if one.runs]
+    result = [f"Single-task baseline, found by configuration: {', '.join(present) or 'no runs, so no Delta_m'}."]
+    if lacking:
+        result.append(f"Single-task runs missing: {len(lacking)}. They are made by: {' ; '.join(commands)}")
+    return result
+
+
+def _reading(table: PaperTable) -> list[str]:
+    result = [
+        "Delta_m: percent, POSITIVE = better than single-task. task mean: every task counts the same; metric mean: "
+        "every metric. Ours: each seed against the mean single-task values; its spread leaves out the baseline's own."
+    ]
+    if any(row.paper_delta_m for row in table.rows):
+        result.append(
+            "Delta_m of the paper: recomputed from its printed values and its own single-task row, in our sign; "
+            "CAGrad, Nash-MTL, FAMO, FairGrad and SDMGrad print negative = better."
+        )
+    if table.competitors:
+        result.append(
+            f"Mean rank: over every task metric shown, 1 = best, ties get the {TIE_RULE} rank, competitors: "
+            f"{', '.join(table.competitors)}."
+        )
+    if not table.assignment.used:
+        return result
+    result.append(
+        "Verdict: larger = larger than seed noise (Student's t over seeds, two-sided, level "
+        f"{ALPHA}); within = within seed noise; one seed = no verdict. A published value counts as exact, unless "
+        "it has an interval. No correction for the number of comparisons."
+    )
+    if table.paired:
+        result.append(
+            f"Bootstrap: paired over seeds, percentile, all n^n resamples up to {EXACT_SEEDS} seeds, else {RESAMPLES} "
+            f"with seed {BOOTSTRAP_SEED}. For 2 or 3 seeds it only says whether all seeds agree in sign (by chance in "
+            "50 % and 25 % of cases), so the verdict is by t. Seeds for 80 % power: if mean and spread are as observed."
+        )
+    if any(row.cost for row in table.rows if row.definition.is_single_task):
+        result.append("Cost of single_task: the runs of its tasks added up; memory: the largest.")
+    result.append("Peak memory on a CPU is that of the process, so of the largest job that it had done so far.")
+    return result
+
+
+def _source(table: PaperTable) -> list[str]:
+    published = table.definition.published
+    if published is None:
+        return ["No published values: this protocol is our own."]
+    result = [f"Paper: {published.source} (confidence: {published.confidence}). {published.note}".strip()]
+    if published.empty_because:
+        result.append(f"No published values: {published.empty_because}")
+    unverified = [row.label for row in published.rows if not row.verified]
+    if unverified:
+        result.append(f"Published values not checked against their source: {', '.join(unverified)}.")
+    return result

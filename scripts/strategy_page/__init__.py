@@ -1,0 +1,1 @@
+"""What scripts/document_strategies.py writes: measured costs, and the page."""

@@ -1,0 +1,60 @@
+"""Equal-budget views."""
+
+import json
+
+import pytest
+from test_runs import write_run
+
+from mtl.results.budget import common_budget, metrics_within
+
+
+def run_with(path, name, values, rule="last", optimizer_steps=100.0, seconds=10.0):
+    """100 batches, evaluations evenly spread; `values`: test accuracy of left at each (val is its negative order)."""
+    run = write_run(
+        path,
+        name,
+        selection={"rule": rule},
+        cost={"optimizer_steps": optimizer_steps, "train_seconds": seconds},
+    )
+    lines = []
+    for index, (val, test) in enumerate(values, start=1):
+        metrics = {
+            split: {task: {"accuracy": value} for task in ("left", "right")}
+            for split, value in (("val", val), ("test", test))
+        }
+        lines.append({"event": "evaluation", "step": 100 * index // len(values), "metrics": metrics})
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+CURVE = [(1.0, 10.0), (3.0, 20.0), (2.0, 30.0), (4.0, 40.0)]
+
+
+def test_a_method_with_two_steps_a_batch_is_seen_at_half_its_batches(tmp_path):
+    once, twice = run_with(tmp_path, "a", CURVE), run_with(tmp_path, "b", CURVE, optimizer_steps=200.0)
+    limit = common_budget([once, twice], "optimizer steps")
+    assert limit == 100
+    value = [metrics_within(run, "optimizer steps", limit)["test"]["left"]["accuracy"] for run in (once, twice)]
+    assert value == [40.0, 20.0]
+
+
+def test_the_runs_own_rule_is_applied_within_the_budget(tmp_path):
+    best = run_with(tmp_path, "a", CURVE, rule="best_val")
+    mean = run_with(tmp_path, "b", CURVE, rule="mean_last_10")
+    assert metrics_within(best, "training seconds", 7.5)["test"]["left"]["accuracy"] == 20.0
+    assert metrics_within(mean, "training seconds", 7.5)["test"]["left"]["accuracy"] == pytest.approx(20.0)
+
+
+def test_no_evaluation_within_the_budget_is_nothing(tmp_path):
+    run = run_with(tmp_path, "a", CURVE)
+    assert metrics_within(run, "optimizer steps", 24) is None
+
+
+def test_a_run_that_does_not_say_what_it_spent_leaves_no_common_budget(tmp_path):
+    silent = write_run(tmp_path, "x", cost={})
+    assert common_budget([silent, run_with(tmp_path, "a", CURVE)], "training seconds") is None
+
+
+def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
+    run = run_with(tmp_path, "a", [(None, None), (1.0, 5.0)], rule="best_val")
+    assert metrics_within(run, "optimizer steps", 100)["test"]["left"]["accuracy"] == 5.0

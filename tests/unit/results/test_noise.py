@@ -1,0 +1,98 @@
+"""Seed noise, against SciPy and textbook values."""
+
+import random
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtl.results.noise import (
+    LARGER,
+    ONE_SEED,
+    WITHIN,
+    bootstrap_interval,
+    difference,
+    paired_difference,
+    power,
+    seeds_needed,
+)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+def test_paired_t_is_scipys(n):
+    generator = random.Random(n)
+    ours = {seed: generator.gauss(1, 1) for seed in range(n)}
+    other = {seed: generator.gauss(0, 1) for seed in range(n)}
+    found = paired_difference(ours, other)
+    expected = stats.ttest_rel(list(ours.values()), list(other.values()))
+    low, high = expected.confidence_interval(0.95)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert (found.verdict == LARGER) == (expected.pvalue < 0.05)
+
+
+def test_pairing_uses_the_shared_seeds_only():
+    found = paired_difference({0: 5.0, 1: 7.0, 9: 100.0}, {1: 6.0, 0: 4.0, 8: -100.0})
+    assert (found.mean, found.sd, found.n) == (1.0, 0.0, 2)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_pairing_removes_what_seeds_share():
+    ours, other = {0: 10.0, 1: 50.0, 2: 90.0}, {0: 9.0, 1: 48.9, 2: 89.1}
+    assert paired_difference(ours, other).verdict == LARGER
+    assert stats.ttest_ind(list(ours.values()), list(other.values())).pvalue > 0.9
+
+
+def test_one_seed_has_no_verdict():
+    found = difference([3.0])
+    assert found.verdict == ONE_SEED
+    assert found.bootstrap is found.p_value is found.seeds_needed is None
+
+
+def test_the_interval_of_a_published_value_widens_ours():
+    values = [1.0, 1.1, 0.9]
+    assert difference(values).verdict == LARGER
+    assert difference(values, uncertainty=2.0).verdict == WITHIN
+
+
+def test_bootstrap_of_three_seeds_ends_at_its_extremes():
+    """Which is why the verdict is not by bootstrap: it only says that all seeds agree in sign."""
+    values = [0.1, 5.0, 9.0]
+    assert bootstrap_interval(values) == pytest.approx((0.1, 9.0))
+    assert difference(values).verdict == WITHIN
+
+
+def test_bootstrap_of_many_seeds_is_seeded_and_near_the_normal_interval():
+    generator = random.Random(0)
+    values = [generator.gauss(0, 1) for _ in range(200)]
+    first = bootstrap_interval(values)
+    np.random.default_rng().normal()
+    assert first == bootstrap_interval(values)
+    found = difference(values)
+    assert first == pytest.approx((found.mean - found.half_width, found.mean + found.half_width), abs=0.02)
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_for_80_percent_power_are_those_of_the_textbook(effect, n):
+    """Cohen's small, medium and large effect; G*Power, two-sided paired t, alpha .05."""
+    assert seeds_needed(effect, 1.0) == n
+    assert power(effect, n) >= 0.8 > power(effect, n - 1)
+
+
+def test_power_is_that_of_simulated_tests():
+    draws = np.random.default_rng(1).normal(1.2, 1.0, (40_000, 5))
+    p_values = stats.ttest_1samp(draws, 0.0, axis=1).pvalue
+    assert (p_values < 0.05).mean() == pytest.approx(power(1.2, 5), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("centre", "sd", "needed"), [(0.0, 1.0, None), (0.0, 0.0, None), (1.0, 0.0, 2), (1e-3, 1.0, None)]
+)
+def test_degenerate_effects(centre, sd, needed):
+    assert seeds_needed(centre, sd) == needed
+
+
+@pytest.mark.parametrize("effect", [0.1, 0.37, 2.2, 5.0, 100.0])
+def test_the_number_needed_falls_with_the_effect_and_is_never_beyond_reach(effect):
+    found, more = seeds_needed(effect, 1.0), seeds_needed(effect * 1.5, 1.0)
+    assert 2 <= more <= found <= 1000

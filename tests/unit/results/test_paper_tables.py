@@ -1,0 +1,377 @@
+"""A paper's table: which runs enter, what is chosen, what is refused, what is printed."""
+
+import csv
+import io
+import random
+
+import pytest
+import yaml
+from test_runs import write_run
+
+from mtl.errors import ConfigError, UserError
+from mtl.results.assignment import assign
+from mtl.results.definition import TableColumn, TableDefinition, TableRow, load_definition
+from mtl.results.noise import LARGER, ONE_SEED, WITHIN, difference
+from mtl.results.paper_notes import notes
+from mtl.results.paper_rendering import to_csv, to_latex, to_markdown
+from mtl.results.paper_table import build_table, paper_delta_m
+from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
+from mtl.results.published import load_published
+from mtl.results.sections import WIDTH, sections
+from tests.problems import REPOSITORY
+
+TABLES = REPOSITORY / "configs/table"
+SETTING = "5e77196000"
+DEFINITION = TableDefinition(
+    name="toy/table",
+    title="Toy",
+    dataset="multidigits",
+    experiment="demo",
+    columns=(
+        TableColumn("left", "accuracy", "accuracy_left", 1.0, "left accuracy"),
+        TableColumn("right", "accuracy", "accuracy_right", 1.0, "right accuracy"),
+    ),
+    rows=(
+        TableRow("single_task", "single_task", "toy/single", None),
+        TableRow("uniform", "uniform", "toy", "uniform"),
+        TableRow("mgda_ub", "mgda_ub", "toy", "mgda_ub"),
+        TableRow("gradnorm", "gradnorm"),
+    ),
+    protocol={"ours": ("none",)},
+    published=load_published("sener2018/table3"),
+    reference="uniform",
+)
+LRS, SEEDS = ("0.01", "0.1"), (0, 1, 2)
+CONFIG = {"dataset": {"size": 5}, "trainer": {"max_epochs": 3}}
+
+
+def job(row, sweep, strategy, lr, seed, tasks=""):
+    given = {"strategy": strategy, **({"dataset.tasks": tasks} if tasks else {}), "optimizer.lr": lr, "seed": str(seed)}
+    return PlannedRun(row, sweep, given, seed, f"{strategy}{tasks}{lr}", SETTING, CONFIG)
+
+
+PLAN = [
+    job("single_task", "toy/single", "uniform", lr, s, t) for t in ("[left]", "[right]") for lr in LRS for s in SEEDS
+]
+PLAN += [job(name, "toy", name, lr, s) for name in ("uniform", "mgda_ub") for lr in LRS for s in SEEDS]
+FULL = {
+    "toy/single": {
+        "strategy": "uniform",
+        "dataset.tasks": "[left],[right]",
+        "optimizer.lr": "0.01,0.1",
+        "seed": "0,1,2",
+    },
+    "toy": {"strategy": "uniform,mgda_ub", "optimizer.lr": "0.01,0.1", "seed": "0,1,2"},
+}
+
+
+def make(root, one, test, val, name=None, **changes):
+    tasks = [one.tasks.strip("[]")] if one.tasks else ["left", "right"]
+    values = dict(zip(tasks, test if isinstance(test, tuple) else (test, test), strict=False))
+    metrics = {
+        "val": {task: {"accuracy": val} for task in tasks},
+        "test": {task: {"accuracy": value} for task, value in values.items()},
+    }
+    given = {
+        "config_hash": one.config_hash,
+        "setting_hash": SETTING,
+        "metrics": metrics,
+        "epochs": 3,
+        "cost": {"optimizer_steps": 100, "backbone_backwards": 200, "train_seconds": 60.0, "peak_memory_bytes": 2**20},
+    }
+    return write_run(
+        root, name or f"{one.config_hash}_{one.seed}", one.overrides["strategy"], one.seed, values, **(given | changes)
+    )
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """lr 0.1 is best on val and worst on test, for every method."""
+    made = []
+    for one in PLAN:
+        high = one.overrides["optimizer.lr"] == "0.1"
+        base = {"single_task": 90.0, "uniform": 80.0, "mgda_ub": 85.0}[one.row]
+        test = (90.0 if not high else base) + 0.1 * one.seed * (2 if one.row == "mgda_ub" else 1)
+        made.append(make(tmp_path, one, test, 70.0 if high else 60.0))
+    return made
+
+
+def table_of(runs, **options):
+    return build_table(DEFINITION, assign(DEFINITION, PLAN, runs, **options))
+
+
+def row_of(table, label):
+    return next(row for row in table.rows if row.definition.label == label)
+
+
+def text_of(table, plan=PLAN, runs=(), extra=()):
+    missing = missing_runs(plan, runs)
+    found = notes(table, missing, commands([j for j in missing if j.row == "single_task"], FULL, extra), extra)
+    return to_markdown(DEFINITION, sections(table), found)
+
+
+def test_the_learning_rate_is_chosen_on_validation_never_on_test(runs):
+    row = row_of(table_of(runs), "uniform")
+    assert row.chosen[0].choice == "lr 0.1"
+    assert row.cells["left accuracy"].ours.mean == pytest.approx(80.1)
+    assert [one.choice for one in row_of(table_of(runs), "single_task").chosen] == ["lr 0.1", "lr 0.1"]
+
+
+def test_test_values_cannot_move_the_choice(runs, tmp_path):
+    shuffled = random.Random(0).sample(range(100), len(PLAN))
+    other = [
+        make(tmp_path / "again", one, float(value), run.value("val", next(iter(run.tasks)), "accuracy"))
+        for one, run, value in zip(PLAN, runs, shuffled, strict=True)
+    ]
+    first, second = (
+        {label: [one.choice for one in chosen] for label, chosen in assign(DEFINITION, PLAN, found).rows.items()}
+        for found in (runs, other)
+    )
+    assert first == second
+
+
+def test_without_validation_metrics_nothing_is_chosen(runs, tmp_path):
+    blind = [
+        make(
+            tmp_path / "blind",
+            one,
+            99.0,
+            0.0,
+            metrics={"test": {"left": {"accuracy": 99.0}, "right": {"accuracy": 99.0}}},
+        )
+        for one in PLAN
+        if one.row == "uniform"
+    ]
+    table = table_of([run for run in runs if run.is_single_task] + blind)
+    assert row_of(table, "uniform").cells["left accuracy"].ours is None
+    assert "no validation metrics" in text_of(table)
+
+
+def test_differences_and_verdicts_against_the_paper(runs):
+    table = table_of(runs)
+    cell = row_of(table, "uniform").cells["left accuracy"]
+    assert cell.paper.value == 96.46
+    assert cell.difference.mean == pytest.approx(80.1 - 96.46)
+    assert cell.difference.verdict == LARGER
+    only = [run for run in runs if run.seed == 0]
+    assert row_of(table_of(only), "uniform").cells["left accuracy"].difference.verdict == ONE_SEED
+    assert (
+        difference([values["left accuracy"] - 80.15 for values in row_of(table, "uniform").per_seed.values()]).verdict
+        == WITHIN
+    )
+
+
+def test_rows_without_runs_keep_their_paper_value_and_stay_empty(runs):
+    row = row_of(table_of(runs), "gradnorm")
+    assert row.cells["left accuracy"].paper.value == 96.27
+    assert row.cells["left accuracy"].ours is None
+    assert row.cells["left accuracy"].difference is row.rank is None
+    assert row.cost == {} == dict(row.delta_m)
+    line = next(line for line in text_of(table_of(runs)).splitlines() if line.startswith("| gradnorm"))
+    assert line == "| gradnorm | 96.27 |  |  |  | 94.84 |  |  |  |"
+
+
+def test_both_delta_m_are_positive_for_better(runs):
+    table = table_of(runs)
+    row = row_of(table, "uniform")
+    assert row.delta_m["Delta_m (task mean)"].mean == pytest.approx(100 * (80.1 - 90.1) / 90.1)
+    assert row_of(table, "mgda_ub").paper_delta_m["Delta_m (task mean)"] > 0 > row.paper_delta_m["Delta_m (task mean)"]
+    assert table.competitors == ("uniform", "mgda_ub")
+    assert (row.rank, row_of(table, "mgda_ub").rank) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "metric_mean", "task_mean"),
+    [("community/nyuv2", "uniform", -5.59, 0.88), ("community/cityscapes", "famo", -8.13, -8.13)],
+)
+def test_the_papers_delta_m_is_the_printed_one_in_our_sign(name, label, metric_mean, task_mean):
+    definition = load_definition(TABLES, name)
+    row = next(row for row in definition.rows if row.label == label)
+    found = paper_delta_m(definition, row)
+    assert found["Delta_m (metric mean)"] == pytest.approx(metric_mean, abs=0.0051)
+    assert found["Delta_m (task mean)"] == pytest.approx(task_mean, abs=0.0051)
+
+
+def test_a_mean_over_tasks_has_no_delta_m_of_the_paper():
+    definition = load_definition(TABLES, "sener2018/celeba")
+    assert [paper_delta_m(definition, row) for row in definition.rows] == [{}] * 5
+
+
+def test_methods_are_compared_by_pairs_of_seeds(runs):
+    found = table_of(runs).paired["mgda_ub"]["left accuracy"]
+    assert (found.n, found.mean, found.sd) == (3, pytest.approx(5.1), pytest.approx(0.1))
+    assert found.verdict == LARGER
+
+
+def test_deleting_a_run_shows(runs):
+    kept = [run for run in runs if not (run.config_hash == "uniform0.1" and run.seed == 2)]
+    before, after = (row_of(table_of(found), "uniform") for found in (runs, kept))
+    assert (len(before.per_seed), len(after.per_seed)) == (3, 3)  # 0.01 now has most seeds, so it is the one chosen
+    assert after.chosen[0].choice == "lr 0.01"
+    assert "uniform: 1 of its runs are missing, so its choice on validation is provisional" in text_of(
+        table_of(kept), runs=kept
+    )
+    assert "provisional" not in text_of(table_of(runs), runs=runs)
+
+
+def test_missing_single_task_runs_come_with_their_command(runs):
+    kept = [run for run in runs if not (run.is_single_task and "right" in run.tasks)]
+    text = text_of(table_of(kept), runs=kept)
+    assert "Single-task runs missing: 6" in text
+    assert "python scripts/train.py -m sweep=toy/single 'dataset.tasks=[right]'" in text
+    assert row_of(table_of(kept), "uniform").delta_m == {}
+
+
+def test_a_changed_configuration_key_is_refused_and_named(runs, tmp_path):
+    changed = make(tmp_path, PLAN[-1], 99.0, 99.0, "changed", setting_hash="0ther", config_hash="0ther")
+    (changed.path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "trainer": {"max_epochs": 4}}))
+    with pytest.raises(UserError, match="max_epochs 3 -> 4"):
+        table_of([*runs, changed])
+    mixed = table_of([*runs, changed], allow_mixed=True)
+    assert row_of(mixed, "mgda_ub").cells == row_of(table_of(runs), "mgda_ub").cells  # a row of its own runs keeps them
+    assert "WARNING: Settings are mixed (allow_mixed=true)" in text_of(mixed)
+    alone = table_of([run for run in runs if run.strategy != "mgda_ub"] + [changed], allow_mixed=True)
+    assert row_of(alone, "mgda_ub").label == "mgda_ub †"
+    assert row_of(alone, "mgda_ub").cells["left accuracy"].ours.mean == 99.0
+
+
+@pytest.mark.parametrize("git", [{"commit": "d" * 40, "dirty": False}, {"commit": "c" * 40, "dirty": True}])
+def test_mixed_code_is_refused(runs, tmp_path, git):
+    other = make(tmp_path / "x", PLAN[0], 90.0, 70.0, git=git)
+    found = [other, *runs[1:]]
+    with pytest.raises(UserError, match="2 code versions"):
+        table_of(found)
+    assert "2 code versions are mixed (allow_mixed=true)" in text_of(table_of(found, allow_mixed=True))
+
+
+def test_mixed_selection_rules_are_refused(runs, tmp_path):
+    other = make(tmp_path / "x", PLAN[0], 90.0, 70.0, selection={"rule": "best_val"})
+    with pytest.raises(UserError, match="2 selection rules"):
+        table_of([other, *runs[1:]])
+
+
+def test_runs_of_other_experiments_and_learning_rates_are_left_out_and_counted(runs, tmp_path):
+    elsewhere = make(tmp_path, PLAN[0], 1.0, 1.0, "elsewhere", experiment="other")
+    outside = make(tmp_path, PLAN[0], 1.0, 1.0, "outside", config_hash="lr 7")
+    table = table_of([*runs, elsewhere, outside])
+    assert table.rows == table_of(runs).rows
+    text = text_of(table)
+    assert "1 runs of other experiments" in text
+    assert "1 runs of this setting are in no sweep" in text
+
+
+def test_diverged_runs_are_counted_and_a_candidate_with_fewer_seeds_is_not_chosen(runs, tmp_path):
+    lost = make(tmp_path / "x", job("uniform", "toy", "uniform", "0.1", 2), 0.0, 0.0, status="diverged", metrics={})
+    found = [run for run in runs if not (run.config_hash == "uniform0.1" and run.seed == 2)] + [lost]
+    assert row_of(table_of(found), "uniform").chosen[0].choice == "lr 0.01"
+    assert missing_runs(PLAN, found) == []  # diverged is a result
+
+
+def test_order_of_runs_does_not_matter(runs):
+    shuffled = random.Random(3).sample(runs, len(runs))
+    assert text_of(table_of(shuffled)) == text_of(table_of(runs))
+
+
+def test_deviating_overrides_stand_in_the_notes(runs):
+    assert "not the protocol of this table, but with trainer.max_epochs=2" in text_of(
+        table_of(runs), extra=["trainer.max_epochs=2"]
+    )
+
+
+def test_outputs_hold_the_same_numbers(runs):
+    table = table_of(runs)
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    cell = next(r for r in rows if (r["kind"], r["method"], r["column"]) == ("cell", "uniform", "left accuracy"))
+    assert float(cell["ours"]) == pytest.approx(80.1)
+    assert float(cell["difference"]) == pytest.approx(80.1 - 96.46)
+    assert sum(r["kind"] == "seed" for r in rows) == 3 * 3 * 2
+    latex = to_latex(DEFINITION, sections(table), ["50 % & more_or_less"])
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == len(sections(table))
+    assert r"80.10 $\pm$ 0.10" in latex
+    assert r"50 \% \& more\_or\_less" in latex
+
+
+def test_a_terminal_of_120_columns_is_enough(runs):
+    from rich.console import Console
+
+    from mtl.results.paper_rendering import to_rich
+
+    text = io.StringIO()
+    console = Console(file=text, width=WIDTH)
+    for part in to_rich(DEFINITION, sections(table_of(runs)), ["a note"]):
+        console.print(part)
+    assert max(map(len, text.getvalue().splitlines())) <= WIDTH
+    assert "80.10 ± 0.10" in text.getvalue()
+
+
+def products(lines):
+    """The jobs of printed commands, by an own reading of them."""
+    import itertools
+    import shlex
+
+    for line in lines:
+        words = shlex.split(line)
+        sweep = words[3].removeprefix("sweep=")
+        given = dict(word.split("=", 1) for word in words[4:])
+        values = {key: split(given.get(key, text)) for key, text in FULL[sweep].items()}
+        for point in itertools.product(*values.values()):
+            yield sweep, tuple(zip(values, point, strict=True))
+
+
+def split(text):
+    parts = text.split("],[")
+    return [f"[{part.strip('[]')}]" for part in parts] if text.startswith("[") else text.split(",")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_commands_make_exactly_the_missing_runs(seed):
+    generator = random.Random(seed)
+    missing = [one for one in PLAN if generator.random() < generator.choice((0.2, 0.9))]
+    made = list(products(commands(missing, FULL, [])))
+    wanted = [(one.sweep, tuple(one.overrides.items())) for one in missing]
+    assert sorted(made) == sorted(wanted)
+
+
+def test_a_whole_sweep_is_one_short_command():
+    assert commands(PLAN, FULL, ["trainer.max_epochs=2"]) == [
+        "python scripts/train.py -m sweep=toy/single trainer.max_epochs=2",
+        "python scripts/train.py -m sweep=toy trainer.max_epochs=2",
+    ]
+    seeds = [one for one in PLAN if one.seed == 1 and one.row != "single_task"]
+    assert commands(seeds, FULL, []) == ["python scripts/train.py -m sweep=toy seed=1"]
+
+
+def test_times_are_estimated_from_runs_of_the_same_method_only(runs):
+    done = [run for run in runs if run.strategy == "uniform" and run.seed == 0 and not run.is_single_task]
+    text = estimate(missing_runs(PLAN, done), PLAN, done)
+    assert "4 runs: about 4 min" in text
+    assert "no estimate for single_task (12 runs), mgda_ub (6 runs): no run of this method yet" in text
+
+
+def test_a_definition_with_a_wrong_key_or_row_is_refused(tmp_path):
+    node = {
+        "title": "t",
+        "dataset": "d",
+        "experiment": "e",
+        "published": "sener2018/table3",
+        "columns": [{"task": "left", "metric": "accuracy", "published": "accuracy_left"}],
+        "rows": [{"label": "uniform", "published": "uniform"}],
+        "protocol": {},
+    }
+
+    def load(**changes):
+        (tmp_path / "x.yaml").write_text(yaml.safe_dump(node | changes))
+        return load_definition(tmp_path, "x")
+
+    assert load().columns[0].title == "left accuracy"
+    for changes, words in (
+        ({"colums": []}, "unknown keys"),
+        ({"rows": [{"label": "a", "published": "nash"}]}, "nash"),
+        ({"rows": [{"label": "a"}, {"label": "a"}]}, "twice"),
+        ({"reference": "mgda"}, "none of the rows"),
+        ({"columns": [{"task": "left", "metrics": "accuracy"}]}, "unknown keys"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(**changes)
+    with pytest.raises(ConfigError, match="The tables are x"):
+        load_definition(tmp_path, "y")
