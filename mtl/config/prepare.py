@@ -16,9 +16,10 @@ from mtl.datasets.sources import DEFAULT_SIZES, LAYOUTS, find_source, parse_size
 from mtl.errors import ConfigError, DataError
 from mtl.validation import check_choice
 
-KEYS = ("dataset", "source", "out", "size", "layout", "workers", "verify")
+KEYS = ("dataset", "source", "out", "size", "layout", "resize", "allow_partial", "workers", "verify")
 USAGE = (
-    "prepare_data.py dataset=NAME source=DIR_OR_ARCHIVE [out=DIR] [size=HxW] [layout=NAME] [workers=N], or verify=DIR"
+    "prepare_data.py dataset=NAME source=DIR_OR_ARCHIVE [out=DIR] [size=HxW] [layout=NAME] [resize=METHOD] "
+    "[allow_partial=true] [workers=N], or verify=DIR"
 )
 
 
@@ -28,7 +29,9 @@ def prepare_main(arguments: Sequence[str]) -> int:
     - `dataset` one of `LAYOUTS`; `source` the directory of the raw data, or an archive of it;
     - `out` the prepared directory, by default `$MTL_DATA/prepared/<dataset>-<H>x<W>`;
     - `size` height x width, by default that of the published protocols;
-    - `layout` only if the source has more than one; `workers` threads, by default one a processor.
+    - `layout` only if the source has more than one; `workers` threads, by default one a processor;
+    - `resize` of celeba's images, bilinear or nearest;
+    - `allow_partial=true` for a source that has not the official number of samples.
     """
     return guarded(lambda: _main(_parse(arguments)))
 
@@ -61,6 +64,8 @@ def _main(values: dict[str, str]) -> int:
     workers = values.get("workers", str(min(os.cpu_count() or 1, 8)))
     if not workers.isdecimal() or int(workers) < 1:
         raise ConfigError(f"`workers` should be an integer of at least 1. Found `workers={workers}`.")
+    partial = values.get("allow_partial", "false")
+    check_choice("allow_partial", partial, ("true", "false"))
     data_dir = os.environ.get("MTL_DATA", "data")
     out = Path(values["out"]) if "out" in values else default_directory(data_dir, dataset, size)
     unpacked = out.with_name(out.name + ".unpacked")
@@ -70,9 +75,12 @@ def _main(values: dict[str, str]) -> int:
         root = unpacked
     elif not root.exists():
         raise DataError(f"`source={root}` does not exist. Give the directory or archive that holds the raw data.")
-    source = find_source(dataset, root, size, values.get("layout"))
+    source = find_source(
+        dataset, root, size, values.get("layout"), {key: values[key] for key in ("resize",) if key in values}
+    )
     counts = ", ".join(f"{count} {split}" for split, count in source.counts.items())
     _write(f"{dataset}, layout {source.layout}: {counts} samples from {source.root} at {size[0]}x{size[1]}")
+    source.check_counts(allow_partial=partial == "true")
     with _progress() as progress:
         manifest = prepare(source, dataset, out, progress, int(workers))
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -90,7 +98,7 @@ def describe(manifest: Manifest, directory: Path) -> str:
         for field in manifest.fields:
             info = manifest.arrays[split][field.name]
             lines.append(
-                f"  {field.name:10} {'x'.join(map(str, field.shape)):12} {field.dtype.name:8} "
+                f"  {field.name:13} {'x'.join(map(str, field.shape)):12} {field.dtype.name:8} "
                 f"{info.low:8.3g} to {info.high:<8.3g} {100 * info.valid:6.2f} % valid  {field.info}"
             )
     return "\n".join(lines)

@@ -29,12 +29,14 @@ class Target:
         classes: For `labels` and `edges`: the class id of stored labels 0, 1, ...; None for the label itself. Maps
             several labels to one class, or to -1 = void.
         column: For `attribute`: which one.
+        void: For `labels` and `edges`: the class id of a pixel without a label; -1, or 0 to make it a negative.
     """
 
     field: str
     kind: Literal["labels", "edges", "values", "directions", "attribute"]
     classes: tuple[int, ...] | None = None
     column: int = 0
+    void: int = IGNORE
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class PackedSplit(Split):
         targets: Task -> how its target is read.
         mean: Subtracted from images in [0, 1], one a channel.
         std: Divided by after that, > 0.
+        bgr: Whether channels come out as blue, green, red; `mean` and `std` are in that order then.
         augment: Applied by the loader.
         device: Where batches come out.
     """
@@ -60,6 +63,7 @@ class PackedSplit(Split):
     targets: Mapping[str, Target]
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    bgr: bool = False
     augment: Augment | None = None
     device: torch.device = CPU
     _arrays: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
@@ -72,6 +76,7 @@ class PackedSplit(Split):
         chosen = self.rows[rows]
         stored = {name: self._read(name, chosen) for name in self._fields()}
         images = stored["image"].float().div_(255)
+        images = images.flip(1) if self.bgr else images
         if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
             mean, std = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
             images = images.sub_(mean).div_(std)
@@ -92,7 +97,7 @@ class PackedSplit(Split):
             "part": self.part,
             "arrays": {name: arrays[name].sha256 for name in self._fields()},
             "targets": {task: asdict(target) for task, target in sorted(self.targets.items())},
-            "normalisation": [self.mean, self.std],
+            "normalisation": [self.mean, self.std, self.bgr],
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         digest.update(self.rows.numpy().astype("<i8").tobytes())
@@ -113,15 +118,14 @@ def convert(stored: Tensor, target: Target) -> Tensor:
     if target.kind == "attribute":
         return stored[:, target.column].long()
     if target.kind in ("labels", "edges"):
-        labels = _lookup(target.classes, stored.device)[stored.long()]
+        labels = _lookup(target.classes, target.void, stored.device)[stored.long()]
         return labels if target.kind == "labels" else boundaries(labels)
     values = stored.float()
     valid = values.isfinite().all(dim=1, keepdim=True)
     values = torch.where(valid, values, 0.0)
     if target.kind == "directions":
-        values = values / values.square().sum(1, keepdim=True).sqrt().clamp_min(
-            1e-6
-        )  # float16 is 0.03 degrees off unit length
+        length = values.square().sum(1, keepdim=True).sqrt()
+        values = values / length.clamp_min(1e-6)  # float16 is 0.03 degrees off unit length
     return torch.cat([values, valid.float()], dim=1)
 
 
@@ -140,10 +144,10 @@ def boundaries(labels: Tensor) -> Tensor:
     return edges.masked_fill_(labels == IGNORE, IGNORE)
 
 
-def _lookup(classes: tuple[int, ...] | None, device: torch.device) -> Tensor:
+def _lookup(classes: tuple[int, ...] | None, void: int, device: torch.device) -> Tensor:
     table = torch.arange(256)
     if classes is not None:
         table[:] = IGNORE
         table[: len(classes)] = torch.tensor(classes)
-    table[VOID] = IGNORE
+    table[VOID] = void
     return table.to(device)

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +16,20 @@ from mtl.datasets.packed_split import PackedSplit, Target
 from mtl.errors import ConfigError, DataError
 from mtl.validation import check_bool, check_choice, check_count
 
-NORMALISATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+
+class Normalisation(NamedTuple):
+    """(image - mean) / std with images in [0, 1]; with `bgr`, channels are reversed first."""
+
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    bgr: bool = False
+
+
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "none": Normalisation(),
+    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Name -> mean and standard deviation of RGB in [0, 1]. The numbers for ImageNet are those of torchvision's weights."""
+"""The numbers for ImageNet are those of torchvision's weights."""
 SPLIT_SEED = 2021
 """Origin of the validation subset: part of the data set, not of a run."""
 
@@ -35,7 +45,7 @@ class PreparedData(DataModule):
         prepared: The prepared directory; None for `<data_dir>/prepared/<dataset>-<H>x<W>`.
         size: (H, W).
         val_size: Training samples set apart for validation, >= 0.
-        normalisation: `none` or `imagenet`.
+        normalisation: One of `normalisations`.
         augmentation: Of the training split; None for none.
         batch_size: Training samples per batch.
         eval_batch_size: Samples per batch in evaluation.
@@ -44,6 +54,8 @@ class PreparedData(DataModule):
 
     quantities: Mapping[str, Quantity]
     """Task -> what its target is."""
+    normalisations: Mapping[str, Normalisation] = NORMALISATIONS
+    """The ones that published protocols of the data set have."""
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class PreparedData(DataModule):
         for side in sides:
             check_count("size", side, minimum=8)
         check_count("val_size", val_size, minimum=0)
-        check_choice("normalisation", normalisation, NORMALISATIONS)
+        check_choice("normalisation", normalisation, self.normalisations)
         check_count("batch_size", batch_size)
         check_count("eval_batch_size", eval_batch_size)
         check_bool("drop_last", drop_last)
@@ -73,7 +85,12 @@ class PreparedData(DataModule):
         self.directory = Path(prepared) if prepared is not None else default_directory(data_dir, dataset, self.size)
         self.input_shape = (3, *self.size)
         self.val_size = val_size
-        self.normalisation = NORMALISATIONS[normalisation]
+        self.normalisation = self.normalisations[normalisation]
+        if augmentation is not None and any(augmentation.jitter) and self.normalisation.bgr:
+            raise ConfigError(
+                f"`normalisation = {normalisation}` reverses the channels, which colour jitter does not know. Set "
+                "`brightness`, `contrast` and `saturation` of the augmentation to 0."
+            )
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -99,7 +116,7 @@ class PreparedData(DataModule):
         for split, (part, rows) in self._rows(manifest).items():
             augment = None
             if split == "train" and self.augmentation is not None:
-                augment = self.augmentation.bind(self.quantities, *self.normalisation)
+                augment = self.augmentation.bind(self.quantities, self.normalisation.mean, self.normalisation.std)
             splits[split] = PackedSplit(
                 self.directory, manifest, part, rows, self.targets(), *self.normalisation, augment=augment
             )

@@ -36,6 +36,8 @@ def split_validity(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def match_logits(prediction: Tensor, target: Tensor) -> Tensor:
     """Logits of a binary task in the shape of its target: (B,) or (B, 1) for (B,), (B, 1, H, W) for (B, H, W).
 
+    Two outputs (B, 2) or (B, 2, H, W) are those of a two-way softmax (no, yes): their difference is the one logit.
+
     Raises:
         ConfigError: the shapes do not belong together.
     """
@@ -43,7 +45,9 @@ def match_logits(prediction: Tensor, target: Tensor) -> Tensor:
         return prediction
     if prediction.shape == (len(target), 1, *target.shape[1:]):
         return prediction.squeeze(1)
+    if prediction.shape == (len(target), 2, *target.shape[1:]):
+        return prediction[:, 1] - prediction[:, 0]
     raise ConfigError(
-        f"A binary target of shape {tuple(target.shape)} needs one logit each. Found a prediction of shape "
-        f"{tuple(prediction.shape)}. Set `num_outputs = 1` for the task."
+        f"A binary target of shape {tuple(target.shape)} needs one logit, or two, each. Found a prediction of shape "
+        f"{tuple(prediction.shape)}. Set `num_outputs = 1` (or 2) for the task."
     )

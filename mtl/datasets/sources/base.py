@@ -30,6 +30,7 @@ class Source(ABC):
         fields: What `read` gives.
         options: What the prepared set depends on besides the raw files.
         counts: Split -> samples; "train", "test", and "val" where the raw data has one.
+        official_counts: What `counts` is for the official data in full; empty where any number will do.
     """
 
     layout: str
@@ -38,6 +39,7 @@ class Source(ABC):
     fields: tuple[Field, ...]
     options: Mapping[str, Any]
     counts: Mapping[str, int]
+    official_counts: Mapping[str, int] = {}
 
     @classmethod
     @abstractmethod
@@ -62,6 +64,15 @@ class Source(ABC):
         if missing:
             others = f" and {len(missing) - 1} more files are missing" if len(missing) > 1 else " is missing"
             raise DataError(f"`{missing[0]}`{others}. {self.remedy}")
+
+    def check_counts(self, allow_partial: bool) -> None:
+        """Raise DataError if samples are missing or too many and nobody said that this is wanted."""
+        if self.official_counts and self.counts != self.official_counts and not allow_partial:
+            found, official = (_listing(counts) for counts in (self.counts, self.official_counts))
+            raise DataError(
+                f"`{self.root}` has {found} samples; the official data have {official}. Get what is missing; or, for "
+                f'a part or a miniature, say `allow_partial=true`: results then carry the note "{self.note}".'
+            )
 
     @property
     def remedy(self) -> str:
@@ -104,6 +115,17 @@ def check_labels(path: Path, labels: npt.NDArray[Any], num_classes: int, remedy:
 def to_stored_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Raw labels 0 = void, 1..C -> stored labels 0..C-1, 255 = void."""
     return np.where(labels == 0, 255, labels - 1).astype(np.uint8)
+
+
+def check_range(path: Path, array: npt.NDArray[Any], low: float, high: float, what: str, remedy: str) -> None:
+    """Raise DataError unless all entries are numbers from `low` to `high`; `what` says so in words."""
+    found = float(array.min()), float(array.max())
+    if not low <= found[0] <= found[1] <= high:
+        raise DataError(f"`{path}` holds {found[0]:g} to {found[1]:g}, expected {what}. {remedy}")
+
+
+def _listing(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in counts.items())
 
 
 def check_depth(path: Path, depth: npt.NDArray[Any], longest: float, remedy: str, where: str = "") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl.datasets.images import check_same_size
-from mtl.datasets.sources.base import Sample, check_depth, check_labels
+from mtl.datasets.sources.base import Sample, check_depth, check_labels, check_range
 from mtl.datasets.sources.nyuv2 import LONGEST, NYUv2Source
 from mtl.errors import DataError
 
@@ -65,12 +65,13 @@ class MtanNYUv2(NYUv2Source):
         image, label, depth, normal = arrays.values()
         if depth.ndim == 3:
             depth = depth[:, :, 0]
-        self._check_range(paths["image"], image, 0.0, 1.0, "RGB in [0, 1]")
+        check_range(paths["image"], image, 0.0, 1.0, "RGB in [0, 1]", self.remedy)
         check_depth(paths["depth"], depth, LONGEST, self.remedy)
-        self._check_range(paths["label"], label, -1, 12, "classes 0 to 12, -1 = void")
+        check_range(paths["label"], label, -1, 12, "classes 0 to 12, -1 = void", self.remedy)
         check_labels(paths["label"], label + 1, 13, self.remedy)
         length = np.linalg.norm(normal.astype(np.float32), axis=-1, keepdims=True)
-        self._check_range(paths["normal"], length, 0.0, 1 + UNIT_TOLERANCE, "lengths of unit vectors, 0 = invalid")
+        unit = "lengths of unit vectors, 0 = invalid"
+        check_range(paths["normal"], length, 0.0, 1 + UNIT_TOLERANCE, unit, self.remedy)
         normal = np.where(length > 0.5, normal / np.maximum(length, 0.5), np.nan)
         pixels = np.round(image.astype(np.float32) * 255).astype(np.uint8)
         return self.pack(pixels, {13: label.astype(np.int64) + 1}, depth, normal)
@@ -82,11 +83,6 @@ class MtanNYUv2(NYUv2Source):
 
     def _path(self, split: str, kind: str, index: int) -> Path:
         return self.root / FOLDERS[split] / kind / f"{index}.npy"
-
-    def _check_range(self, path: Path, array: npt.NDArray[Any], low: float, high: float, what: str) -> None:
-        found = float(array.min()), float(array.max())
-        if not low <= found[0] <= found[1] <= high:
-            raise DataError(f"`{path}` holds {found[0]:g} to {found[1]:g}, expected {what}. {self.remedy}")
 
 
 def read_npy(path: Path, remedy: str) -> npt.NDArray[Any]:

@@ -216,7 +216,7 @@ def test_bad_options_and_shapes_are_refused():
     with pytest.raises(ConfigError, match="encoding"):
         CosineLoss("rgb")
     with pytest.raises(ConfigError, match="num_outputs = 1"):
-        BinaryCrossEntropy()(torch.zeros(11, 2, 9, 7), seg)
+        BinaryCrossEntropy()(torch.zeros(11, 3, 9, 7), seg)
     with pytest.raises(ConfigError, match="validity"):
         L1()(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2))
     for loss in (MaskedL1(), MaskedL2(), CosineLoss()):

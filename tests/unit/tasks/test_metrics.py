@@ -330,7 +330,7 @@ def test_shapes_that_do_not_belong_together_are_refused():
     with pytest.raises(ConfigError, match="last channel"):
         AbsoluteError().update(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
     with pytest.raises(ConfigError, match="one logit"):
-        F1().update(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
+        F1().update(torch.zeros(3, 3), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ConfigError, match="degrees"):
         WithinAngle(12.0)
     with pytest.raises(IndexError):  # a class the task does not have, not a silent void
