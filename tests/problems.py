@@ -149,21 +149,23 @@ def fast_warmup(name: str) -> list[str]:
     }.get(VARIANTS[name].name if name in VARIANTS else name.partition("/")[0], [])
 
 
-def small_loaders(objective) -> dict[str, Loader]:
-    """Loaders for `Strategy.attach`: three batches each, of data that `make_batches` does not give by default."""
+def small_loaders(objective, batch_size: int = 5) -> dict[str, Loader]:
+    """Loaders for `Strategy.attach`: 12 samples each, of data that `make_batches` does not give by default."""
     dtype = next(objective.model.parameters()).dtype
     loaders = {}
     for index, split in enumerate(("train", "val")):
         (whole,) = make_batches(objective.tasks, count=1, size=12, dtype=dtype, seed=11 + index)
         data = TensorSplit(whole.inputs, whole.targets)
-        loaders[split] = Loader(data, 5, shuffle=split == "train", drop_last=False, seed=4)
+        loaders[split] = Loader(data, batch_size, shuffle=split == "train", drop_last=False, seed=4)
     return loaders
 
 
-def begin(strategy: Strategy, objective, make_optimizer: Callable = sgd, seed: int = 0) -> Strategy:
+def begin(
+    strategy: Strategy, objective, make_optimizer: Callable = sgd, seed: int = 0, batch_size: int = 5
+) -> Strategy:
     """All that a run does with a strategy before its first step."""
     strategy.setup(objective, make_optimizer, torch.Generator().manual_seed(seed))
-    strategy.attach(small_loaders(objective))
+    strategy.attach(small_loaders(objective, batch_size))
     return strategy
 
 

@@ -28,6 +28,9 @@ class AutoLambda(MetaWeighting):
             `initial` softmax(xi), and xi is trained; `initial` = 1/m is LibMTL's.
         primary: Names of the tasks whose held-out losses count; None for all.
 
+    Source: Liu, James, Davison and Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships", TMLR 2022,
+    arXiv:2202.03091.
+
     **Deviations.** Paper: full text not available to us; equation from the released code. Released code: unconstrained
     weights; its "validation" loader is the training set in another order; hypergradient by finite differences, its
     virtual step with the optimizer's momentum and weight decay; parameters restored by adding and subtracting, so up to

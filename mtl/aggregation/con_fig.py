@@ -8,7 +8,7 @@ from mtl.aggregation.solvers.equal_angles import equal_angles
 
 
 class ConFIG(GramianWeighting):
-    r"""Conflict-free inverse gradients (Liu, Chu and Thuerey 2024, arXiv:2408.11104, eq. 2).
+    r"""Conflict-free inverse gradients (Liu, Chu and Thuerey 2025, arXiv:2408.11104, eq. 2).
 
     .. math:: u = \frac{x}{\lVert x\rVert}, \quad x = U^{+} 1, \qquad d = \Big(\sum_k g_k \cdot u\Big)\, u
 
@@ -18,7 +18,7 @@ class ConFIG(GramianWeighting):
     The full method with equal direction weights; no arguments.
 
     Source: Liu, Chu and Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
-    2024, arXiv:2408.11104, eq. 2.
+    ICLR 2025, arXiv:2408.11104, eq. 2.
 
     **Deviations.** Paper: as above. Released code: least squares on U, a closed form for two tasks (not for parallel
     gradients), other direction weights and lengths. The momentum variant M-ConFIG needs stored gradients and is not

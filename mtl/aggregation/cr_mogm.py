@@ -19,11 +19,11 @@ class CRMOGM(GramianWeighting):
         weighting: The method whose weights are smoothed: MGDA, PCGrad or CAGrad in the paper.
         alpha: Weight of the past, in [0, 1]; 0 is the method itself, 1 stays with the first step's weights.
 
-    Source: Zhou et al., "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and Beyond",
-    NeurIPS 2022, Algorithm 1.
+    Source: Zhou, Zhang, Jiang, Zhong, Gu and Zhu, "On the Convergence of Stochastic Multi-Objective Gradient
+    Manipulation and Beyond", NeurIPS 2022, Algorithm 1.
 
-    **Deviations.** Paper: alpha_t grows towards 1 as the learning rate falls (Corollary 1). TorchJD: a constant,
-    0.9. Ours: a constant; the average starts from the first step's weights.
+    **Deviations.** Paper: alpha_t grows towards 1 as the learning rate falls (Corollary 1). TorchJD: a constant, 0.9.
+    Ours: a constant; the average starts from the first step's weights.
     """
 
     average: Tensor

@@ -26,6 +26,9 @@ class DBMTL(Aggregator):
 
     Memory: a second (m, n) next to the task gradients.
 
+    Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu and Kwok, "Dual-Balancing for Multi-Task Learning", 2023,
+    arXiv:2308.12029.
+
     **Deviations.** Paper: its text was not verified. LibMTL (by the paper's first author): as above with log(L + 1e-8)
     and 1e-8 in the denominators, heads trained on their own log losses, weights logged as 1. Ours: log L, which is
     refused at L <= 0; an average of exactly zero is left out, counted in `left_out_total`.

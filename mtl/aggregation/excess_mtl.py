@@ -30,11 +30,15 @@ class ExcessMTL(Aggregator):
     Strategy options that belong to it: `level: parameters`; `head_gradients: weighted`, as the weighted sum of losses
     is what the released code trains. Memory: a second (m, n) next to the task gradients.
 
-    **Deviations.** Paper: its text was not verified; equation numbers are TorchJD's. Released code (yifei-he/ExcessMTL)
-    and LibMTL: weights begin at 1, the first step sets the start and moves nothing. TorchJD: weights begin at 1/m, and
-    the first step after the warm-up moves them (without a warm-up by the undivided excess). With representation
-    gradients LibMTL gets NaN: other levels are refused here. Ours: the logarithms of the weights are kept; a task whose
-    excess was 0 in all the warm-up takes its start from its first excess > 0 (elsewhere inf or NaN).
+    Source: He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, "Robust Multi-Task Learning with Excess Risks", ICML
+    2024, arXiv:2402.02009, eqs. 6, 7 and 9.
+
+    **Deviations.** Paper: its text was not verified; equation numbers are TorchJD's, whose documentation says that its
+    weights begin at 1/m and stay on the simplex (`total: one`). Released code (yifei-he/ExcessMTL) and LibMTL: weights
+    begin at 1, the first step sets the start and moves nothing. TorchJD: weights begin at 1/m, and the first step after
+    the warm-up moves them (without a warm-up by the undivided excess). With representation gradients LibMTL gets NaN:
+    other levels are refused here. Ours: the logarithms of the weights are kept; a task whose excess was 0 in all the
+    warm-up takes its start from its first excess > 0 (elsewhere inf or NaN).
     """
 
     levels = ("parameters",)

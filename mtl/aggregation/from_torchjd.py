@@ -32,6 +32,12 @@ class FromTorchJD(Aggregator):
 
     `batch_axis: summed` has an effect on aggregators that need the Gramian alone.
 
+    Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024, arXiv:2406.16232, for the
+    package; the documentation of each aggregator names its own.
+
+    **Deviations.** From torchjd used alone: the draws come from the strategy's generator, and the state is saved; none
+    in the mathematics. Where we have the same method (`strategy=cagrad`, ...) its page says how torchjd's differs.
+
     Raises:
         ConfigError: torchjd is not installed, this is none of its aggregators, its state cannot be saved, or (in
             `setup`) it refuses matrices with as many rows as there are tasks.

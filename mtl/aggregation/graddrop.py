@@ -35,6 +35,9 @@ class GradDrop(Aggregator):
     Strategy options that belong to it: `level: features` with `batch_axis: summed`, one decision per feature for the
     whole batch, or `kept`, one per sample. `level: parameters` needs `sign: none` and `batch_axis: kept`.
 
+    Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
+    Models with Gradient Sign Dropout", NeurIPS 2020, arXiv:2010.06808, eq. 1 and Algorithm 1.
+
     **Deviations.** Paper: its text was not verified; TorchJD implements lines 10 to 15 of Algorithm 1 and gives d as
     above, without a rescaling.
     Released code (tensorflow/lingvo): sums over the batch by default, an option keeps it. Multiplies d by

@@ -17,9 +17,10 @@ class IMTLG(GramianWeighting):
     w = v / |g| divided by its sum. Weights may be negative; the common projection (`projection` in the diagnostics) is
     negative where that sum is.
 
-    The variant without the loss part IMTL-L. No arguments.
+    The gradient part of IMTL; the loss part, IMTL-L, is a loss weighting in front of it. No arguments.
 
-    Source: Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, the gradient balance.
+    Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, the
+    gradient balance.
 
     **Deviations.** Paper: closed form with :math:`g_1 D^\top (U D^\top)^{-1}`, the same where it exists; gradients at
     the shared features. LibMTL: `torch.inverse` of it, unguarded; its IMTL is L and G. nash-mtl, FAMO: G only, on

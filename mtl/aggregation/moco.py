@@ -38,11 +38,14 @@ class MoCo(Aggregator):
 
     Memory: a second (m, n) next to the task gradients. The weights sum to 1, which is 1/m of the step of `uniform`.
 
+    Source: Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
+    Provably Convergent Approach", ICLR 2023, arXiv:2210.12624.
+
     **Deviations.** Paper: its text was not verified; TorchJD's reviewers find LibMTL's normalization different from it
-    (pull request 676, open). Author's code (heshandevaka/Trade-Off-MOL): as above, options with its defaults. LibMTL
-    (from code the author shared, as it says): softmax in place of the projection, incoming gradients normalised, and
-    both steps decay. Softmax of the weights themselves is no multiplicative update: it draws them to 1/m at every step.
-    Ours: the author's defaults; a row of zeros stays one instead of becoming NaN.
+    (pull request 676, open). Released code (heshandevaka/Trade-Off-MOL, by the author): as above, with the defaults
+    here. LibMTL (from code the author shared, as it says): softmax in place of the projection, incoming gradients
+    normalised, and both steps decay. Softmax of the weights themselves is no multiplicative update: it draws them to
+    1/m at every step. Ours: the author's defaults; a row of zeros stays one instead of becoming NaN.
     """
 
     levels = ("parameters",)

@@ -22,11 +22,15 @@ class MoDo(CrossGramianWeighting):
             the gradients enter as they are.
         rho: Weight of the squared norm of lambda, >= 0. 0.1 in both.
 
-    **Deviations.** Paper: full text not available to us; equations from the released code. Released code: three samples
-    in one toy script, in the others two, with the update from both (their mean in the toy, their sum in its LibMTL);
-    its toy halves the batch size for that. LibMTL: three batches a step and as many steps an epoch as every other
-    method, hence three times the data; heads receive a third of the sum over the three. Ours: three parts of one batch;
-    two by `samples: 2`, heads by `head_samples` of the strategy.
+    Source: Chen, Fernando, Ying and Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
+    Generalization and Conflict-Avoidance", NeurIPS 2023, arXiv:2305.20057.
+
+    **Deviations.** Paper: full text not available to us; equations from the released code; two samples and the mean of
+    both in the update, as TorchJD reads eq. 2.9. Released code: three samples in one toy script, in the others two,
+    with the update of shared parameters and heads from both (their mean in the toy, their sum in its LibMTL); its toy
+    halves the batch size for that. LibMTL: three batches a step and as many steps an epoch as every other method, hence
+    three times the data; heads receive a third of the sum over the three. Ours: three parts of one batch; two by
+    `samples: 2`, heads by `head_samples` of the strategy.
     """
 
     weights: Tensor

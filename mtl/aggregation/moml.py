@@ -24,11 +24,14 @@ class MOML(MetaWeighting):
         rule: Optimizer of xi: `adam` (both) or `sgd`.
         total: The weights sum to `one` (both), hence 1/m of the step of a plain sum, or to `num_tasks`.
 
+    Source: Ye, Lin, Yue, Guo, Xiao and Zhang, "Multi-Objective Meta Learning", NeurIPS 2021, arXiv:2102.07121.
+
     **Deviations.** Paper: full text not available to us; equations from the released code. Released code: the real step
     trains on the validation split too ("trainval"), the virtual one on the rest; differentiates through the virtual
-    step with a second graph, which gives the same numbers as the inner products here. LibMTL: held-out and virtual
-    batch are half-batches of the training set, virtual step size 0.1; the inner products of here. Ours: the validation
-    split is never trained on, and the virtual step is on the batch that the real one is on.
+    step with a second graph, which gives the same numbers as the inner products here; MGDA by projected gradient from
+    the best pair, if asked for by `--MGDA` (its README does), else the sum. LibMTL: held-out and virtual batch are
+    half-batches of the training set, virtual step size 0.1; the inner products of here. Ours: the validation split is
+    never trained on, and the virtual step is on the batch that the real one is on.
     """
 
     def __init__(self, inner: GramianWeighting, lr: float = 1e-4, rule: str = "adam", total: str = "one") -> None:

@@ -23,15 +23,15 @@ class NashMTL(Bargaining):
     Strategy options that belong to it: `weights_every` (the paper's update_weights_every), `head_gradients: own` or
     `weighted` (released code, there by the weights before `max_norm`).
 
-    Source: Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, arXiv:2202.01017, Claim 3.1 and
-    Algorithm 1.
+    Source: Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik and Fetaya, "Multi-Task Learning as a Bargaining Game",
+    ICML 2022, arXiv:2202.01017, Claim 3.1 and Algorithm 1.
 
     **Deviations.** Paper: a sequence of convex problems (CCP). Released code: the same with ECOS, one iterate late,
     started from the last step's weights; where ECOS is missing or fails, equal or old weights without a word. TorchJD:
-    an adaptation of it. Ours: Newton's method in float64 on the strictly convex a^T G a / 2 - sum log a, no state.
-    Not defined elsewhere: a zero gradient gets weight 0 and the others bargain without it, counted in
-    `left_out_total`; where 0 is in the hull of the gradients (Pareto-stationary: no solution), the weights sum to 1
-    with J^T a = 0, counted in `stationary_total`.
+    an adaptation of it. Ours: Newton's method in float64 on the strictly convex a^T G a / 2 - sum log a, no state. Not
+    defined elsewhere: a zero gradient gets weight 0 and the others bargain without it, counted in `left_out_total`;
+    where 0 is in the hull of the gradients (Pareto-stationary: no solution), the weights sum to 1 with J^T a = 0,
+    counted in `stationary_total`.
     """
 
     def __init__(self, max_norm: float = 1.0, tol: float = 1e-6, max_iter: int = 200) -> None:

@@ -18,6 +18,9 @@ class Random(GramianWeighting):
     Args:
         total: What the weights sum to: `num_tasks` or `one`.
 
+    Source: Lin, Ye, Zhang and Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
+    Learning", TMLR 2022, arXiv:2111.10603, Algorithm 2.
+
     **Deviations.** TorchJD's `Random`: sum 1, hence 1/m of the step of a plain sum, from the global generator. Paper's
     text: not verified; that this is its Algorithm 2 is TorchJD's statement. Ours: sum m by default, so that a
     comparison with `uniform` is not one of learning rates; drawn from the strategy's generator.

@@ -31,12 +31,16 @@ class SDMGrad(CrossGramianWeighting):
             one C stays as it is, counted in `unscaled_total`.
         total: c: `num_tasks` (released code, "to match the sum loss") or `one` (LibMTL).
 
-    **Deviations.** Paper: full text not available to us; rules from the released code. Released code: meant for three
-    batches, but its three gradient matrices are one tensor, three times, so that C and the update all come from the
-    last batch; heads receive the sum over the three batches; its roots are of the diagonal + 1e-4, NaN below that; the
-    norm of the shared gradient is clipped to 1. LibMTL: three matrices, negative diagonal entries as 0, 1e-8 added to
-    the divisor, no clipping; three times the data an epoch. Ours: three parts of one batch, no constant added; heads by
-    `head_samples` and clipping by `max_grad_norm` of the strategy. Its objective sampling (SDMGrad-OS) is not there.
+    Source: Xiao, Ban and Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms",
+    NeurIPS 2023, arXiv:2305.18409.
+
+    **Deviations.** Paper: full text not available to us; rules from the released code; section 6.1 has the scaling by
+    `mean_norm`, as TorchJD's documentation says. Released code: meant for three batches, but its three gradient
+    matrices are one tensor, three times, so that C and the update all come from the last batch; heads receive the sum
+    over the three batches; its roots are of the diagonal + 1e-4, NaN below that; the norm of the shared gradient is
+    clipped to 1. LibMTL: three matrices, negative diagonal entries as 0, 1e-8 added to the divisor, no clipping; three
+    times the data an epoch. Ours: three parts of one batch, no constant added; heads by `head_samples` and clipping by
+    `max_grad_norm` of the strategy. Its objective sampling (SDMGrad-OS) is not there.
     """
 
     weights: Tensor

@@ -1,12 +1,13 @@
 """The methods of configs/strategy: what they are, where they are documented, which presets they have."""
 
 import inspect
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from mtl.aggregation import GramianWeighting
@@ -23,7 +24,7 @@ from mtl.strategies import (
     SimultaneousStrategy,
 )
 
-PARTS = ("aggregator", "grouping", "weighting")
+PARTS = ("aggregator", "grouping", "meta", "weighting")
 """Arguments of a strategy that hold the method's mathematics: the first that is given; else the strategy does."""
 FAMILIES: dict[type, str] = {
     LossWeightingStrategy: "loss weighting",
@@ -69,12 +70,20 @@ class Method:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Where it can compare task gradients, its default first; empty if it compares none."""
+        """Where it can compare task gradients at its other defaults, its own level first; empty if it does not."""
         default = self.node.get("level")
         if default is None:
             return ()
-        allowed: tuple[str, ...] = getattr(self.documented, "levels", ())
+        allowed: tuple[str, ...] = instantiate(self.node, _convert_="all").aggregator.levels
         return (default, *(level for level in allowed if level != default))
+
+    @property
+    def comment(self) -> str:
+        """The comment that the file begins with, in one line."""
+        lines = itertools.takewhile(
+            lambda line: line.startswith("#"), self.path.read_text(encoding="utf-8").splitlines()
+        )
+        return " ".join(line.removeprefix("#").strip() for line in lines)
 
     @property
     def paragraphs(self) -> list[str]:
@@ -83,8 +92,8 @@ class Method:
 
     @property
     def source(self) -> str:
-        """The paragraph that begins with `Source:`, in one line, without that word; empty if there is none."""
-        return self._paragraph("Source:")
+        """What follows `Source:` in the file's first comment, else in the docstring, in one line; empty if nowhere."""
+        return self.comment.partition("Source: ")[2] or self._paragraph("Source:")
 
     @property
     def deviations(self) -> str:

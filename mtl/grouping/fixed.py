@@ -13,6 +13,10 @@ class FixedGroups(Grouping):
     Args:
         groups: Lists of task names, every task in exactly one; None for one group of all tasks, which is `uniform`.
         group_order: `fixed`: as listed; or `shuffled` for every batch.
+
+    Source: common practice; the step on given groups is that of Pascal et al. 2021, arXiv:2109.11678.
+
+    **Deviations.** No paper's method: the groups are the user's.
     """
 
     def __init__(self, groups: Sequence[Sequence[str]] | None = None, group_order: str = "fixed") -> None:

@@ -14,6 +14,10 @@ class HeterogeneousGroups(Grouping):
     Args:
         group_size: s, at least 1: greatest number of tasks in a group.
         group_order: `fixed`, or `shuffled` for every batch.
+
+    Source: ours; the remark is in Pascal et al. 2021, arXiv:2109.11678.
+
+    **Deviations.** No paper's method: the rule is ours.
     """
 
     def __init__(self, group_size: int = 2, group_order: str = "fixed") -> None:

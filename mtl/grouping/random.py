@@ -20,7 +20,7 @@ class RandomGroups(Grouping):
         regroup_every: `run` (released code: once, at the start), `epoch` or `step`.
 
     Source: Pascal, Michiardi, Bost, Huet and Zuluaga, "Improved Optimization Strategies for Deep Multi-Task
-    Learning", 2021, arXiv:2109.11678, task grouping of the released code.
+    Networks", 2021, arXiv:2109.11678, task grouping of the released code.
 
     **Deviations.** Released code: drawn from NumPy's generator while `--seed` seeds PyTorch only, so groups differ
     between runs of one seed. Ours: from the strategy's generator; the groups are logged and part of its state.

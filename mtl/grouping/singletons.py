@@ -11,7 +11,7 @@ class Singletons(Grouping):
         task_order: `fixed` (released code) or `shuffled` for every batch.
 
     Source: Pascal, Michiardi, Bost, Huet and Zuluaga, "Improved Optimization Strategies for Deep Multi-Task
-    Learning", 2021, arXiv:2109.11678.
+    Networks", 2021, arXiv:2109.11678.
 
     **Deviations.** Paper: full text not available to us. Released code: PyTorch 1.2, whose `zero_grad` leaves zeros, so
     that a shared optimizer moves all heads in every sub-step (`zero_grads: zeros`). Ours: heads outside the group stay.

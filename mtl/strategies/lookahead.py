@@ -38,6 +38,9 @@ class LookaheadAffinityStrategy(Strategy):
     Cost of a step: that of `uniform`; when it measures, m more forwards (without graph), m head and m backbone
     backwards. A pair with L_j <= 0 has no quotient; it is left out of the mean and counted.
 
+    Source: Fifty, Amid, Zhao, Yu, Anil and Finn, "Efficiently Identifying Task Groupings for Multi-Task Learning",
+    NeurIPS 2021, arXiv:2109.04617.
+
     **Deviations.** Paper: the equation (full text not available to us). Released code: Z divided by eta; the trial step
     has momentum (CelebA) or weight decay (Taskonomy: momentum too, but its buffer is looked up where it never is);
     other dropout masks; BatchNorm statistics move in the trial forwards (Taskonomy); every step (CelebA), or every

@@ -43,6 +43,9 @@ class RoamingStrategy(Strategy):
     Cost of a step: m forwards, m head and m backbone backwards; 1 optimizer step, or m with `sequential`. That one has
     m - 1 more forwards without graph, as reported losses are those before the first update. Memory of one task's graph.
 
+    Source: Pascal, Michiardi, Bost, Huet and Zuluaga, "Maximum Roaming Multi-Task Learning", AAAI 2021,
+    arXiv:2006.09762.
+
     **Deviations.** Released code (two repositories; full text of the paper not used): convolutions only, BatchNorm
     without running statistics, so that results depend on the evaluation batch. The paper's: one unit every epoch
     (NYUv2, Cityscapes; gradients accumulated) or every tenth of an epoch (CelebA; a step per task; also an exchange by

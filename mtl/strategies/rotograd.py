@@ -68,6 +68,8 @@ class RotoGradStrategy(Strategy):
     Cost of a step: 1 forward, m head backwards, 1 backbone backward, 1 optimizer step; products of (d, d) matrices and
     matrix exponentials for the rotations, which for wide features (d in the thousands) cost more than the network.
 
+    Source: Javaloy and Valera, "RotoGrad: Gradient Homogenization in Multitask Learning", ICLR 2022, arXiv:2103.02631.
+
     **Deviations.** Paper: the equations, G_k^0 at t = 0 (from a summary; full text not available to us). Released code
     (rotograd 0.1.6): `alignment: distance`, `burn_in_period: 20` (which its RotoGrad obeys since 0.1.6 only); before
     0.1.5 no scale part (now RotateOnly). Rotations are parameters of the caller's optimizer there; its example gives

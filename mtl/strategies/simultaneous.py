@@ -18,7 +18,7 @@ from mtl.validation import check_choice, check_fraction, check_positive
 class SimultaneousStrategy(Strategy):
     r"""Every task has an optimizer of its own; all task gradients are taken at one point, the updates are summed.
 
-    With Adam this is our reconstruction of MAO (Hervella et al. 2024), and equals AdaTask (Yang et al. 2022,
+    With Adam this is our reconstruction of MAO (Hervella et al. 2024), and equals AdaTask (Yang et al. 2023,
     arXiv:2211.15055) on shared parameters:
 
     .. math:: \theta \leftarrow \theta - \sum_k \alpha\, \hat m_k / (\sqrt{\hat v_k} + \epsilon)
@@ -45,11 +45,12 @@ class SimultaneousStrategy(Strategy):
     Cost of a step: 1 forward, m head and m backbone backwards, m shared optimizer steps; m copies of the state.
 
     Source: Hervella, Rouco, Novo and Ortega, "Multi-Adaptive Optimization for multi-task learning with deep neural
-    networks", Neural Networks 170, 2024; the rule on shared parameters: Yang et al. 2022, arXiv:2211.15055.
+    networks", Neural Networks 170, 2024; the rule on shared parameters: Yang et al. 2023, arXiv:2211.15055.
 
     **Deviations.** Paper: full text not available to us; results have to be labelled "MAO (reconstruction)". Released
-    code: none. Third-party code: sum in one repository, mean in its descendant. Ours: the sum with Adam; the
-    alternatives A2 (mean), B (base rule: `optimizer=`), C, D and E of our notes are the options above.
+    code: none. AdaTask's (EnnengYang/AdaTask): Adam; the sum on shared parameters, and heads under plain Adam. Other
+    third-party code: sum in one repository, mean in its descendant. Ours: the sum with Adam; the alternatives A2
+    (mean), B (base rule: `optimizer=`), C, D and E of our notes are the options above.
     """
 
     note = (

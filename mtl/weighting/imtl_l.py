@@ -21,7 +21,8 @@ class IMTLL(Scalarization):
         initial_scale: s at the start; 0 gives weights 1.
         lr: Learning rate of s, > 0; None for that of the optimizer.
 
-    Source: Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, the loss balance.
+    Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, the
+    loss balance.
 
     **Deviations.** Paper: the equation, for any base of the exponential; e here. Its other half, IMTL-G, balances
     gradients; the paper's IMTL is both. LibMTL's "IMTL" is both too; there s is in the main optimizer, with its weight

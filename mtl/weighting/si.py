@@ -16,7 +16,8 @@ class SI(Scalarization):
 
     Raises NonFiniteError for a loss <= 0.
 
-    Source: Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, arXiv:2202.01017, a baseline there.
+    Source: Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik and Fetaya, "Multi-Task Learning as a Bargaining Game",
+    ICML 2022, arXiv:2202.01017, a baseline there.
 
     **Deviations.** Paper and nash-mtl: log L, NaN for a loss below 0. SamsungLabs: log(1 + L), which is another method.
     Ours: log L, and an error naming the task.

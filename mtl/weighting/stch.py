@@ -34,8 +34,8 @@ class STCH(Scalarization):
 
     Raises NonFiniteError for a loss <= 0 with transform `log`.
 
-    Source: Lin et al., "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024,
-    arXiv:2402.19078.
+    Source: Lin, Zhang, Yang, Liu, Wang and Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization",
+    ICML 2024, arXiv:2402.19078.
 
     **Deviations.** Paper: transform `none`, lambda on the simplex, c = 1. Released code, in LibMTL: transform `log`,
     the mean losses of one epoch called nadir, lambda = 1, z = 0, c = m, 1e-20 inside the logarithm; logs weights of 1.

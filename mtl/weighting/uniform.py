@@ -15,11 +15,11 @@ class Uniform(LossWeighting):
     Args:
         reduce: `sum` or `mean`.
 
-    Source: common practice; defended by Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task
-    Learning", NeurIPS 2022, arXiv:2201.04122.
+    Source: common practice; defended by Kurin, De Palma, Kostrikov, Whiteson and Kumar, "In Defense of the Unitary
+    Scalarization for Deep Multi-Task Learning", NeurIPS 2022, arXiv:2201.04122.
 
-    **Deviations.** Sener and Koltun 2018: mean (1/T). Pascal et al. 2021, Kurin et al. 2022: sum. Ours: sum by
-    default; a mean is the same with the learning rate of the shared parameters and heads divided by m under SGD.
+    **Deviations.** Sener and Koltun 2018: mean (1/T). Pascal et al. 2021, Kurin et al. 2022: sum. Ours: sum by default;
+    a mean is the same with the learning rate of the shared parameters and heads divided by m under SGD.
     """
 
     def __init__(self, reduce: str = "sum") -> None:

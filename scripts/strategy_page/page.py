@@ -15,25 +15,48 @@ INTRO = """\
 Written by `make docs-strategies` from the methods' docstrings, their files in `configs/strategy`, measurements and the
 table of exceptions; not by hand. A test compares.
 
+- **family**, what makes the update:
+  - loss weighting: one weighted sum of the losses;
+  - Gramian: a weighted sum of the task gradients, weights from their inner products;
+  - Jacobian: a combination that needs the task gradients themselves;
+  - sequential: one update after another, for each group of tasks;
+  - simultaneous: an optimizer for each task, their updates summed;
+  - double sampling: as Gramian, with inner products between independent samples, parts of one batch;
+  - bilevel: weights trained on the validation split, which is not trained on otherwise;
+  - model: a part between backbone and heads, or within the backbone, that differs by task;
+  - affinity: the summed losses, while it is measured which tasks help each other.
 - **level**: where task gradients are compared, the default first. At `features` and `last_layer` there is 1 backbone
   backward a step.
 - **cost** of one step: forwards of the backbone, head backwards (of a task's loss through its head), backbone
-  backwards, optimizer steps on shared parameters, samples read. Measured with m = 2 to 5 tasks at the default level,
-  and equal to what hooks count (law 9).
-- **state**: floats kept between steps beyond the network and what one Adam for all tasks keeps. m tasks, n shared
-  parameters, l parameters of the last shared layer, h of a head, B samples in a batch, D numbers in their features.
+  backwards, optimizer steps on shared parameters, samples read. Measured with m = 2 to 5 tasks at the defaults, the
+  dearest of three steps (some methods measure in some steps only), and equal to what hooks count (law 9).
+- **state**: floats kept between steps beyond the network and what one Adam for all tasks keeps, in a network without
+  BatchNorm.
+- Letters: m tasks, M groups of two (m / 2, rounded up), n shared parameters, l parameters of the last shared layer, h
+  of a head, B samples in a batch, D numbers in their features, R = d (d - 1) / 2 for d features.
 - **presets**: `strategy=METHOD/paper`, `strategy=METHOD/as_released`; \\* where no option differs from the method's
   own file.
 - **breaks**: every method is held to the [laws](design.md#laws), at every level it has, and keeps them all, except:
 {laws}
 
 Options that every class has: `max_grad_norm` (limit of the joint norm of an update's network gradients; `null`: none)
-and, for methods that combine gradients, `batch_axis` (`kept` or `summed`, at `features`), `weights_every` (reuse
-weights between measurements), `weighting` (a loss weighting in front).
+and, for methods that combine gradients, `batch_axis` (`kept` or `summed`, at `features`), `gramian` (`exact`, or
+`ghost`: the same inner products without the rows, at `parameters`), `weights_every` (reuse weights between
+measurements), `weighting` (a loss weighting in front; a method that has one in its file says so).
 """
-COMMON = ("max_grad_norm", "batch_axis", "weights_every", "weighting")
+COMMON = ("max_grad_norm", "batch_axis", "gramian", "weights_every", "weighting")
 HEADER = ("method", "family", "source", "level", "fw", "head bw", "backbone bw", "steps", "samples", "state", "presets")
-FAMILY_ORDER = ("loss weighting", "Gramian", "Jacobian", "sequential", "simultaneous")
+FAMILY_ORDER = (
+    "loss weighting",
+    "Gramian",
+    "Jacobian",
+    "double sampling",
+    "bilevel",
+    "sequential",
+    "simultaneous",
+    "model",
+    "affinity",
+)
 
 
 def render(laws: Mapping[str, str], exceptions: Mapping[tuple[str, ...], str]) -> str:
@@ -43,7 +66,7 @@ def render(laws: Mapping[str, str], exceptions: Mapping[tuple[str, ...], str]) -
         laws: Law -> what it says.
         exceptions: (law, method[, level]) -> reason.
     """
-    methods = sorted(catalog(), key=lambda method: (_rank(method.family), method.name))
+    methods = sorted(catalog(), key=lambda method: (FAMILY_ORDER.index(method.family), method.name))
     broken = {
         method.name: [(key, why) for key, why in exceptions.items() if key[1] == method.name] for method in methods
     }
@@ -58,17 +81,13 @@ def render(laws: Mapping[str, str], exceptions: Mapping[tuple[str, ...], str]) -
     return "\n".join([*lines, ""])
 
 
-def _rank(family: str) -> tuple[int, str]:
-    return (FAMILY_ORDER.index(family) if family in FAMILY_ORDER else len(FAMILY_ORDER), family)
-
-
 def _summary(method: Method, cost: Cost, broken: Sequence[str]) -> str:
     keys = ("forwards", "backwards", "backbone_backwards", "optimizer_steps", "samples")
     presets = [f"{name}{'' if _delta(method, name) else chr(92) + '*'}" for name in method.presets]
     return _row(
         [
             f"[{method.name}](#{method.name})",
-            method.family,
+            method.family + (", after a loss weighting" if _has_front(method) else ""),
             _short(method.source),
             ", ".join(method.levels) or "-",
             *(cost.counts[key] for key in keys),
@@ -80,10 +99,12 @@ def _summary(method: Method, cost: Cost, broken: Sequence[str]) -> str:
 
 
 def _section(method: Method, broken: Sequence[tuple[str, tuple[str, ...], str]]) -> list[str]:
-    lines = [f"## {method.name}", "", *_description(method), f"Source: {method.source}", ""]
+    about = method.comment.partition(" Source: ")[0]
+    lines = [f"## {method.name}", "", about, "", *_description(method), f"Source: {method.source}", ""]
     lines += [_row(("option", "value", "meaning")), _row(["---"] * 3)]
     lines += [_row((f"`{path}`", f"`{value}`", comment or "-")) for path, value, comment in _options(method)]
-    lines.append("")
+    if method.presets or broken:
+        lines.append("")
     for preset in method.presets:
         changed = ", ".join(f"`{path}: {value}`" for path, value in _leaves(_delta(method, preset)))
         lines.append(
@@ -94,6 +115,10 @@ def _section(method: Method, broken: Sequence[tuple[str, tuple[str, ...], str]])
     if method.deviations:
         lines += ["", f"Deviations. {_inline(method.deviations)}"]
     return lines
+
+
+def _has_front(method: Method) -> bool:
+    return bool(method.node.get("aggregator") and method.node.get("weighting"))
 
 
 def _description(method: Method) -> list[str]:
@@ -129,7 +154,8 @@ def _short(source: str) -> str:
 
 def _options(method: Method) -> list[tuple[str, str, str]]:
     """(path, value, comment) of the options that are this method's own, from its file."""
-    found, parents = [], [(-1, "")]
+    found: list[tuple[str, str, str]] = []
+    parents = [(-1, "", "")]
     for line in method.path.read_text(encoding="utf-8").splitlines():
         match = re.match(r"^( *)(\w+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
         if match is None:
@@ -139,8 +165,13 @@ def _options(method: Method) -> list[tuple[str, str, str]]:
             parents.pop()
         path = f"{parents[-1][1]}.{key}".lstrip(".")
         if not value:
-            parents.append((indent, path))
-        elif key != "_target_" and path not in COMMON:
+            parents.append((indent, path, comment))
+        elif key == "_target_":
+            name = value.rpartition(".")[2]
+            _, parent, about = parents[-1]
+            if parent and name != method.documented.__name__:  # the strategy's class and the method's go without
+                found.append((parent, name, comment or about))
+        elif path not in COMMON:
             found.append((path, value, comment))
     return found
 

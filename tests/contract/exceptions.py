@@ -80,6 +80,9 @@ def hint(law: str, variant: str) -> str:
 WITHOUT_PAPER = {
     "uniform": "no paper's method",
     "static": "no paper's method",
+    "fixed_groups": "no paper's method: the groups are the user's",
+    "heterogeneous_groups": "ours",
+    "torchjd": "a bridge to a package; its methods have a paper each",
 }
 """Methods without a preset `paper`, and why."""
 
@@ -92,6 +95,11 @@ WITHOUT_AS_RELEASED = {
 
 SAME = {
     ("adatask", "mao"): "the same rule by another name",
+    ("fixed_groups", "static"): "the default is one group of all tasks, and weights of 1",
+    ("fixed_groups", "tag_affinity"): "the default is one group of all tasks; measuring does not touch the training",
+    ("fixed_groups", "uniform"): "the default is one group of all tasks",
+    ("static", "tag_affinity"): "the default weights are 1; measuring does not touch the training",
     ("static", "uniform"): "the default weights are 1",
+    ("tag_affinity", "uniform"): "measuring does not touch the training",
 }
 """Pairs of methods, in alphabetical order, that do the same at their defaults, and why."""

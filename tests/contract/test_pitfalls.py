@@ -11,6 +11,7 @@ from tests.problems import (
     REPOSITORY,
     STRATEGIES,
     adam,
+    begin,
     build_strategy,
     distance,
     fast_warmup,
@@ -48,11 +49,14 @@ def test_methods_have_their_rows():
 
 
 def test_no_two_methods_do_the_same():
-    """Nine steps with Adam on tasks that conflict: every pair of methods ends at other parameters."""
+    """Nine steps with Adam on tasks that conflict: every pair of methods ends at other parameters.
+
+    With seed 1, in which a partition that is drawn is none of those that are given.
+    """
     batches, ends = make_batches(count=9), {}
     for name in STRATEGIES:
         objective = make_objective()
-        train(build_strategy(name, *fast_warmup(name)), objective, batches, adam)
+        train(build_strategy(name, *fast_warmup(name)), objective, batches, adam, seed=1)
         ends[name] = parameters_of(objective)
     same = {pair for pair in itertools.combinations(sorted(ends), 2) if distance(ends[pair[0]], ends[pair[1]]) < 1e-9}
     assert same == set(SAME), "methods that do the same belong to SAME in exceptions.py, with the reason"
@@ -71,3 +75,29 @@ def test_gradnorm_first_step_is_the_summed_loss():
     (report,) = train(build_strategy("gradnorm"), objective, batches, sgd)
     assert torch.equal(report.weights, torch.ones(3, dtype=torch.float64))
     assert distance(parameters_of(objective), plain_steps(plain, batches, sgd)) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["modo", "sdmgrad"])
+def test_three_samples_are_one_batch(name):
+    """Three independent samples a step, and every sample of the batch in exactly one of them."""
+    objective, (batch,) = make_objective(), make_batches(count=1)
+    seen = []
+    objective.model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    train(build_strategy(name), objective, [batch], sgd)
+    assert len(seen) == 3
+    assert sorted(torch.cat(seen).tolist()) == sorted(batch.inputs.tolist())
+
+
+@pytest.mark.parametrize("name", ["auto_lambda", "moml"])
+def test_statistics_of_a_bilevel_step_are_the_training_batch(name):
+    """Neither the virtual step nor the held-out batch, here far away, moves BatchNorm's statistics."""
+    objective, reference = make_objective(batch_norm=True), make_objective(batch_norm=True)
+    strategy = begin(build_strategy(name), objective)
+    strategy.held_out.split.inputs.add_(100.0)
+    for batch in make_batches(count=3):
+        reference.model.load_state_dict(objective.model.state_dict())
+        reference.model.backbone(batch.inputs)
+        strategy.step(batch)
+        for key in ("running_mean", "running_var", "num_batches_tracked"):
+            found, expected = (getattr(o.model.backbone.norm, key) for o in (objective, reference))
+            assert torch.equal(found, expected)

@@ -6,10 +6,12 @@ import re
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from mtl.config import compose_config, resume_run
 from mtl.config.catalog import catalog
 from mtl.config.entry import train_main
+from mtl.models.model import MultiTaskModel
 from mtl.training.trainer import Trainer
 from tests.contract.exceptions import WITHOUT_AS_RELEASED, WITHOUT_PAPER
 from tests.problems import adam, build_strategy, fast_warmup, make_batches, make_objective, parameters_of, train
@@ -32,6 +34,13 @@ def leaves(node, path=()):
             yield (*path, key), value
 
 
+def make_convolutional():
+    """Convolutional backbone, for the presets that concern convolutions alone."""
+    torch.manual_seed(1)
+    trunk = nn.Sequential(nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 4, 3), nn.Tanh(), nn.Flatten())
+    return make_objective(model=MultiTaskModel(trunk, {task: nn.Linear(12, 3) for task in "abc"}).double().train())
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_it_composes_and_steps(preset):
     cfg, names = compose_config([f"strategy={preset}"])
@@ -42,7 +51,7 @@ def test_it_composes_and_steps(preset):
         for key in path:
             node = node[key]
         assert node == value
-    objective = make_objective()
+    objective = make_convolutional() if delta(preset).get("layers") == "conv" else make_objective()
     before = parameters_of(objective)
     reports = train(build_strategy(preset, *fast_warmup(preset)), objective, make_batches(count=2), adam)
     after = parameters_of(objective)
