@@ -1,5 +1,6 @@
 """What the README says is true: its commands run, its files exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -7,11 +8,13 @@ import sys
 
 import pytest
 
+from tests.miniatures import WRITERS
 from tests.problems import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+SCENES = [command for command in COMMANDS if "dataset=nyuv2" in command]
 SHORT = ["trainer.max_steps=2", "dataset.train_size=64", "dataset.val_size=16", "dataset.test_size=16"]
 
 
@@ -34,19 +37,35 @@ def run_directory(tmp_path_factory):
     return path
 
 
-def execute(command, working_directory):
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A data directory with a miniature of NYUv2, not yet prepared."""
+    path = tmp_path_factory.mktemp("scenes")
+    WRITERS["folder"](path / "raw")
+    return path
+
+
+def execute(command, working_directory, data_directory=None):
     words = shlex.split(command)
     words[0] = sys.executable
     words[1] = str(REPOSITORY / words[1])
     if words[1].endswith("train.py") and not any(word.startswith("resume=") for word in words):
-        words += SHORT
-    done = subprocess.run(words, cwd=working_directory, capture_output=True, text=True, timeout=280)
+        words += SHORT if data_directory is None else ["trainer.max_steps=2", "dataset.val_size=2"]
+    environment = {**os.environ, "MTL_DATA": str(data_directory)} if data_directory is not None else None
+    done = subprocess.run(words, cwd=working_directory, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
+def test_commands_about_scenes_run_in_their_order(scenes, tmp_path):
+    assert [command.split()[1] for command in SCENES] == ["scripts/prepare_data.py", "scripts/train.py"]
+    for command in SCENES:
+        assert execute(command.replace("source=DIR", f"source={scenes / 'raw'}"), tmp_path, scenes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ") and c not in SCENES])
 def test_commands_run(command, run_directory, tmp_path):
     command = command.replace("RUN_DIR", str(run_directory))
     if "runs=outputs/demo" in command:
