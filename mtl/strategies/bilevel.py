@@ -89,7 +89,7 @@ class BilevelStrategy(Strategy):
         self.clipping = Clipping(max_grad_norm)
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
-        self.meta.setup(self.objective.tasks)
+        self.meta.setup(self.objective.tasks, self.generator)
         self.optimizers = [make_optimizer(parameter_groups(self.objective))]
         self.parameters = network_parameters(self.objective)
         self.jacobian = TaskJacobian(self.objective) if self.hypergradient == "exact" else None
