@@ -54,7 +54,7 @@ class AutoLambda(MetaWeighting):
         self.constraint = constraint
         self.primary = primary
 
-    def _initial(self, tasks: tuple[str, ...]) -> Tensor:
+    def _initial(self, tasks: tuple[str, ...], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         chosen = tasks if self.primary is None else tuple(self.primary)
         if not chosen or isinstance(self.primary, str) or not set(chosen) <= set(tasks):
             raise ConfigError(

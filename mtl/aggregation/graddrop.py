@@ -44,7 +44,7 @@ class GradDrop(Aggregator):
     |d| / |sum| by default, under a name and a comment that say the norm is kept (`released_code`). Offers a steeper or
     a sigmoid keep function (not offered here).
     Kurin et al. 2022: rescales d to |sum| (`sum`). LibMTL: sums over the batch, no rescaling, features only. CAGrad,
-    FAMO, auto-lambda: parameter gradients without a sign (`sign: none`), the mean over tasks, which is 1/m of d.
+    FAMO, auto-lambda: parameter gradients without a sign (`sign: none`); the mean over tasks, then times m: d.
     SamsungLabs: one decision per task a step.
     An element where s is 0 for all tasks: dropped by LibMTL and TorchJD; kept by lingvo and by ours, as no sign was
     picked against it.

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
@@ -42,14 +43,14 @@ class MetaWeighting(nn.Module, ABC):
         self.rule = rule
         self.diagnostics = {}
 
-    def setup(self, tasks: tuple[str, ...]) -> None:
-        """Raw weights for the named tasks."""
-        self.raw = Parameter(self._initial(tasks))
+    def setup(self, tasks: tuple[str, ...], generator: torch.Generator) -> None:
+        """Raw weights for the named tasks. `generator` is the only source of randomness."""
+        self.raw = Parameter(self._initial(tasks, generator))
         kind = Adam if self.rule == "adam" else SGD
         self.optimizer: Optimizer = kind([self.raw], lr=self.lr)
 
     @abstractmethod
-    def _initial(self, tasks: tuple[str, ...]) -> Tensor:
+    def _initial(self, tasks: tuple[str, ...], generator: torch.Generator) -> Tensor:
         """Raw weights (m,) at the start."""
 
     @abstractmethod

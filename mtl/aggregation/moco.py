@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtl.aggregation.base import Aggregator, Combination, TaskGradients
-from mtl.aggregation.solvers.min_norm import project_to_simplex
+from mtl.aggregation.solvers.simplex import project_to_simplex
 from mtl.errors import NonFiniteError
 from mtl.validation import check_choice, check_fraction, check_non_negative
 

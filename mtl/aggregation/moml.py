@@ -19,7 +19,7 @@ class MOML(MetaWeighting):
 
     Args:
         inner: Gramian of the hypergradients -> their weights, MGDA in the paper. `normalization: loss`, `apply_to: raw`
-            in the released code; `l2`, `normalized` in LibMTL. A method that draws random numbers is not meant here.
+            in the released code; `l2`, `normalized` in LibMTL.
         lr: Learning rate of xi, > 0; 1e-4 in the released code, 1e-3 in LibMTL.
         rule: Optimizer of xi: `adam` (both) or `sgd`.
         total: The weights sum to `one` (both), hence 1/m of the step of a plain sum, or to `num_tasks`.
@@ -40,8 +40,8 @@ class MOML(MetaWeighting):
         self.inner = inner
         self.total = total
 
-    def _initial(self, tasks: tuple[str, ...]) -> Tensor:
-        self.inner.setup(len(tasks), torch.Generator().manual_seed(0))
+    def _initial(self, tasks: tuple[str, ...], generator: torch.Generator) -> Tensor:
+        self.inner.setup(len(tasks), generator)
         return torch.zeros(len(tasks), dtype=torch.float64)
 
     def weights(self) -> Tensor:

@@ -60,7 +60,7 @@ class GhostGramian(CutSource):
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if torch.is_grad_enabled() and output.requires_grad:
+            if inputs and torch.is_grad_enabled() and output.requires_grad:  # none: called with a keyword
                 self._captures.setdefault(name, []).append(capture(inputs, output))
 
         return keep

@@ -38,6 +38,7 @@ def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
         plain = plain and not isinstance(module.padding, str)
     else:
         return False
+    plain = plain and "forward" not in vars(module)
     return plain and all(p.requires_grad for p in module.parameters()) and "weight" in module._parameters
 
 
@@ -81,7 +82,7 @@ class GhostLayer:
         if gradient is not None:
             target = self._gradients[:, k]
             if isinstance(self.module, nn.Conv2d):
-                batch = gradient.shape[0]
+                batch = gradient.shape[0] if gradient.dim() == 4 else 1
                 source = gradient.reshape(batch, self.groups, self.c, -1).permute(1, 2, 0, 3)
                 target.view(self.groups, self.c, batch, -1).copy_(source)
             else:

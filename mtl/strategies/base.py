@@ -152,13 +152,7 @@ class Strategy(ABC):
         if not gradients or math.isfinite(sum_of_norms(gradients)):
             return
         self._clear_gradients()
-        bad = find_bad_gradients(self.objective, batch)
-        raise NonFiniteError(
-            f"Non-finite gradient of {' and '.join(bad) or 'the weighted losses'}, while the losses are finite. No "
-            "parameter was changed with it. Lower the learning rate, or look for a loss whose derivative is not finite "
-            "(a root or a logarithm at 0).",
-            bad,
-        )
+        raise gradient_error(find_bad_gradients(self.objective, batch))
 
     def _clear_gradients(self) -> None:
         for optimizer in self.optimizers:
@@ -188,6 +182,16 @@ def parameter_groups(
 def sum_of_norms(tensors: Sequence[Tensor]) -> float:
     """The sum of the norms of `tensors`: finite if and only if every entry is (and no norm overflows)."""
     return torch.stack(torch._foreach_norm(list(tensors))).sum().item()
+
+
+def gradient_error(bad: tuple[str, ...]) -> NonFiniteError:
+    """What to raise for a NaN or infinite gradient of the named tasks; of no single task if there are none."""
+    return NonFiniteError(
+        f"Non-finite gradient of {' and '.join(bad) or 'the weighted losses'}, while the losses are finite. No "
+        "parameter was changed with it. Lower the learning rate, or look for a loss whose derivative is not finite "
+        "(a root or a logarithm at 0).",
+        bad,
+    )
 
 
 def find_bad_gradients(objective: MultiTaskObjective, batch: Batch) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from mtl.strategies.base import (
     StepReport,
     Strategy,
     check_weights,
+    find_bad_gradients,
+    gradient_error,
     parameter_groups,
     sum_of_norms,
 )
@@ -89,7 +91,7 @@ class BilevelStrategy(Strategy):
         self.clipping = Clipping(max_grad_norm)
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
-        self.meta.setup(self.objective.tasks)
+        self.meta.setup(self.objective.tasks, self.generator)
         self.optimizers = [make_optimizer(parameter_groups(self.objective))]
         self.parameters = network_parameters(self.objective)
         self.jacobian = TaskJacobian(self.objective) if self.hypergradient == "exact" else None
@@ -125,6 +127,8 @@ class BilevelStrategy(Strategy):
             m = self.objective.num_tasks
             self._cost += StepCost(backwards=m, backbone_backwards=m)
         gradients = self._weighted(evaluation, self.meta.weights())
+        if self.jacobian is None and not math.isfinite(sum_of_norms(gradients)):
+            raise gradient_error(find_bad_gradients(self.objective, batch))  # at the virtual point all losses are NaN
         with replayed(states, self.objective.device):
             self.meta.observe(*self._hypergradients(gradients, batch, held_out, states))
         weights = check_weights(self.meta.weights(), self.objective.tasks)

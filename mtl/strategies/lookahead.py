@@ -1,5 +1,6 @@
 """Joint training that measures, by trial steps, what an update for one task does to the others."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,16 @@ from torch import Tensor
 from mtl.datasets.base import Batch
 from mtl.objective import Evaluation
 from mtl.seeding import global_states, replayed
-from mtl.strategies.base import Clipping, MakeOptimizer, StepCost, StepReport, Strategy, parameter_groups
+from mtl.strategies.base import (
+    Clipping,
+    MakeOptimizer,
+    StepCost,
+    StepReport,
+    Strategy,
+    gradient_error,
+    parameter_groups,
+    sum_of_norms,
+)
 from mtl.validation import check_choice, check_count
 
 SCALES = ("none", "learning_rate")
@@ -92,7 +102,8 @@ class LookaheadAffinityStrategy(Strategy):
         """Add Z of every pair to the totals."""
         before = evaluation.values.to("cpu", torch.float64)
         eta = float(self.optimizers[0].param_groups[0]["lr"])
-        rows = [self._losses_after(batch, loss, states, eta) for loss in evaluation.losses]
+        tasks = zip(self.objective.tasks, evaluation.losses, strict=True)
+        rows = [self._losses_after(batch, task, loss, states, eta) for task, loss in tasks]
         defined = (before > 0).expand(len(before), -1)
         gain = torch.where(defined, 1 - torch.stack(rows) / before, 0.0)
         if self.scale == "learning_rate":
@@ -101,10 +112,12 @@ class LookaheadAffinityStrategy(Strategy):
         self._count += defined
         self._undefined += int((~defined).sum())
 
-    def _losses_after(self, batch: Batch, loss: Tensor, states: list[Tensor], eta: float) -> Tensor:
-        """All losses (m,), float64 on the CPU, after a trial step for one of them."""
+    def _losses_after(self, batch: Batch, task: str, loss: Tensor, states: list[Tensor], eta: float) -> Tensor:
+        """All losses (m,), float64 on the CPU, after a trial step for one of them, that of `task`."""
         shared = self.objective.shared_parameters()
         gradients = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
+        if not math.isfinite(sum_of_norms(gradients)):
+            raise gradient_error((task,))  # the losses after such a step would name every task
         saved = [p.detach() for p in shared]
         try:
             for p, gradient in zip(shared, gradients, strict=True):

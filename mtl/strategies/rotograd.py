@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.datasets.base import Batch
-from mtl.errors import RequirementError
+from mtl.errors import NonFiniteError, RequirementError
 from mtl.gradients.cut import Cut, PassCount
 from mtl.models.rotation import RotationView
 from mtl.strategies.base import (
@@ -18,6 +18,7 @@ from mtl.strategies.base import (
     StepReport,
     Strategy,
     check_weights,
+    gradient_error,
     parameter_groups,
 )
 from mtl.strategies.task_rotations import TaskRotations
@@ -150,6 +151,9 @@ class RotoGradStrategy(Strategy):
         cut = Cut(objective, evaluation, factors, count)
         cut.collect()
         norms = torch.linalg.vector_norm(cut.matrix, dim=1).to("cpu", torch.float64)
+        if not torch.isfinite(norms).all():
+            finite = torch.isfinite(norms).tolist()
+            raise gradient_error(tuple(task for task, good in zip(objective.tasks, finite, strict=True) if not good))
         if takes_reference:
             self._reference_norms = norms.clamp_min(SMALLEST)
         weights = check_weights(self._weigh(norms), objective.tasks)
@@ -170,7 +174,14 @@ class RotoGradStrategy(Strategy):
 
     def _loss_scales(self) -> Tensor | None:
         """1 / L_k at the reference step, (m,) float64 on the CPU."""
-        return check_weights(1 / self._reference_losses, self.objective.tasks) if self.normalize_losses else None
+        if not self.normalize_losses:
+            return None
+        if (self._reference_losses <= 0).any():
+            raise NonFiniteError(
+                "`normalize_losses` divides by the losses of the reference step, which have to be > 0. Found "
+                f"{self._reference_losses.tolist()}. Set strategy.normalize_losses=false."
+            )
+        return 1 / self._reference_losses
 
     def _weigh(self, norms: Tensor) -> Tensor:
         """Factors (m,) of the G_k."""

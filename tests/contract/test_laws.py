@@ -256,8 +256,17 @@ def test_law_09_reported_cost_is_what_hooks_count(name, every):
         if not isinstance(strategy, GradientStrategy) or not strategy.aggregator.gives_weights:
             pytest.skip("has no weights_every")
         overrides.append(f"strategy.weights_every={every}")
+    assert_cost_is_counted(build_strategy(name, *overrides))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_law_09_with_the_ghost_gramian(every):
+    """It goes without weight gradients, but through the backbone it goes m times, and once more."""
+    assert_cost_is_counted(build_strategy("mgda", "strategy.gramian=ghost", f"strategy.weights_every={every}"))
+
+
+def assert_cost_is_counted(strategy):
     objective = make_objective(batch_norm=True)
-    strategy = build_strategy(name, *overrides)
     begin(strategy, objective, adam)
     counter = Counter(objective, strategy.optimizers)
     for batch in make_batches():
@@ -317,6 +326,30 @@ def test_law_11_non_finite_loss_stops_before_the_update(name, bad):
         strategy.step(poisoned)
     assert caught.value.tasks == ("c",)
     assert distance(before, parameters_of(objective)) == 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_law_11_non_finite_gradient_names_its_task(name):
+    """A root at 0: the loss is finite, its derivative is not. The others' must not be blamed."""
+    at_root = False
+
+    def loss(prediction, target):
+        root = (0 * prediction).abs().sum().sqrt() if at_root else 0 * prediction.sum()
+        return ((prediction - target) ** 2).mean() + root
+
+    objective = make_objective(specs=[make_spec("a"), make_spec("b"), make_spec("c", loss=loss)])
+    strategy = build_strategy(name, *fast_warmup(name))
+    begin(strategy, objective, adam)
+    first, second, poisoned = make_batches(count=3)
+    strategy.step(first)
+    strategy.step(second)
+    before = parameters_of(objective)
+    at_root = True
+    with pytest.raises(NonFiniteError, match=r"Non-finite (gradient|update)") as caught:
+        strategy.step(poisoned)
+    assert caught.value.tasks == ("c",)
+    if not isinstance(strategy, SequentialStrategy):  # that one has updated for a and b
+        assert distance(before, parameters_of(objective)) == 0
 
 
 @pytest.mark.parametrize("name", VARIANTS)

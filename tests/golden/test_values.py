@@ -333,7 +333,7 @@ def test_auto_lambda_by_hand():
     hypergradient, value = torch.tensor([[3.0, -2.0, 0.5]], dtype=torch.float64), LOSSES[:1]
     for rule, expected in (("adam", [-0.1, 0.3, -0.1]), ("sgd", [-0.5, 0.5, 0.0])):
         method = AutoLambda(initial=0.1, lr=0.2, rule=rule)
-        method.setup(("a", "b", "c"))
+        method.setup(("a", "b", "c"), torch.Generator())
         assert method.weights().tolist() == pytest.approx([0.1] * 3)
         method.observe(hypergradient, value)
         assert method.weights().tolist() == pytest.approx(expected, abs=1e-6)
@@ -347,7 +347,7 @@ def test_moml_by_hand():
     (0, -1, 1) / 3, (-2, 7, -5) / 9, (-5, 4, 1) / 9. Their Gramian over the losses is solved as in `mgda_loss`.
     """
     method = MOML(MGDA(normalization="loss"), lr=1.0, rule="sgd")
-    method.setup(("a", "b", "c"))
+    method.setup(("a", "b", "c"), torch.Generator())
     method.observe(J_BASE[:, :3], LOSSES)
     rows = torch.tensor([[0.0, -3.0, 3.0], [-2.0, 7.0, -5.0], [-5.0, 4.0, 1.0]], dtype=torch.float64) / 9
     alpha = MGDA(normalization="loss")(rows @ rows.T, LOSSES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.errors import ConfigError, RequirementError
+from mtl.errors import ConfigError, NonFiniteError, RequirementError
 from mtl.models.model import MultiTaskModel
 from mtl.strategies import RotoGradStrategy
 from tests.problems import (
@@ -14,6 +14,7 @@ from tests.problems import (
     make_batches,
     make_model,
     make_objective,
+    make_spec,
     parameters_of,
     plain_steps,
     sgd,
@@ -282,3 +283,10 @@ def test_no_shared_features():
 def test_wrong_options(name, value):
     with pytest.raises(ConfigError, match=name):
         RotoGradStrategy(**{name: value})
+
+
+def test_losses_that_cannot_be_a_reference_are_refused():
+    """Divided by a negative reference, a loss would be trained uphill."""
+    objective = make_objective(specs=[make_spec("a"), make_spec("b", loss=lambda p, t: p.mean() - 10.0)])
+    with pytest.raises(NonFiniteError, match="normalize_losses"):
+        train(RotoGradStrategy(normalize_losses=True), objective, make_batches(("a", "b"), count=1))

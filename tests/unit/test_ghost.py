@@ -109,6 +109,41 @@ def test_hooks_of_others_and_other_forwards_fall_back():
     }
 
 
+class Unusual(nn.Module):
+    """The whole batch as one map without a batch axis, and a call by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.out = nn.Linear(5, 16), nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 6)
+        self.out_features = 6
+
+    def forward(self, inputs):
+        maps = torch.tanh(self.stem(inputs)).reshape(1, -1, 4)
+        pooled = torch.tanh(self.conv(maps)).view(4, len(inputs), -1).mean(-1)
+        return torch.tanh(self.out(input=pooled.T))
+
+
+def unusual(in_place_of_forward=None) -> MultiTaskObjective:
+    torch.manual_seed(0)
+    trunk = Unusual()
+    if in_place_of_forward is not None:
+        trunk.stem.forward = in_place_of_forward.__get__(trunk.stem)
+    model = MultiTaskModel(trunk, {task: nn.Linear(6, 3) for task in TASKS}).double().train()
+    return make_objective(model=model)
+
+
+def test_a_map_without_batch_axis_and_a_call_by_keyword():
+    layers = compare(unusual(), make_batches(count=1, size=8)[0])
+    assert layers == ("backbone.stem", "backbone.conv")
+
+
+def test_a_forward_put_on_the_layer_itself_falls_back():
+    def forward(self, inputs):  # one use of the weight, of other inputs than the hook sees
+        return nn.functional.linear(inputs**2, self.weight, self.bias)
+
+    assert compare(unusual(forward), make_batches(count=1, size=8)[0]) == ("backbone.conv",)
+
+
 def test_a_forward_that_is_not_measured_does_no_harm():
     objective, (first, second) = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=2)
     ghost, exact = GhostGramian(objective, always), TaskJacobian(objective)

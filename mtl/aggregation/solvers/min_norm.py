@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl.aggregation.solvers.simplex import project_to_simplex
+
 EPS = 4 * torch.finfo(torch.float64).eps
 EPS32 = torch.finfo(torch.float32).eps
 
@@ -240,12 +242,3 @@ def _next_point(weights: Tensor, direction: Tensor) -> Tensor:
     steps = steps[steps > 1e-7]
     step = steps.min() if len(steps) else torch.ones((), dtype=weights.dtype)
     return project_to_simplex(weights + step * direction)
-
-
-def project_to_simplex(point: Tensor) -> Tensor:
-    """Euclidean projection onto {w >= 0, sum w = 1}."""
-    point = point - point.max()
-    ordered = point.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype)
-    last = int((ordered > excess).nonzero().max())
-    return (point - excess[last]).clamp_min(0)

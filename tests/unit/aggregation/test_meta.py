@@ -11,7 +11,7 @@ TASKS = ("a", "b", "c")
 
 
 def make(method):
-    method.setup(TASKS)
+    method.setup(TASKS, torch.Generator())
     return method
 
 

@@ -1,10 +1,12 @@
 """Bilevel training against differentiation through the virtual step, and what it may and may not read."""
 
+import copy
+
 import pytest
 import torch
 from torch.func import functional_call
 
-from mtl.aggregation import MGDA, MOML, AutoLambda
+from mtl.aggregation import MGDA, MOML, AutoLambda, Random
 from mtl.datasets.base import Loader
 from mtl.errors import ConfigError, NonFiniteError, RequirementError
 from mtl.strategies import BilevelStrategy
@@ -283,6 +285,20 @@ def test_the_order_is_that_of_the_counter():
         first._draw()
     second.load_state_dict(first.state_dict())
     assert torch.equal(first._draw().inputs, second._draw().inputs)
+
+
+def test_an_inner_method_that_draws_is_resumed():
+    """Random weights come from the strategy's generator, which is saved."""
+    batches = make_batches(count=4)
+    whole, objective = BilevelStrategy(MOML(Random(), lr=1.0, rule="sgd")), make_objective()
+    begin(whole, objective)
+    whole.step(batches[0])
+    continued, other = BilevelStrategy(MOML(Random(), lr=1.0, rule="sgd")), make_objective()
+    begin(continued, other, seed=5)
+    continued.load_state_dict(copy.deepcopy(whole.state_dict()))
+    other.model.load_state_dict(objective.model.state_dict())
+    for batch in batches[1:]:
+        assert torch.equal(whole.step(batch).weights, continued.step(batch).weights)
 
 
 def test_a_missing_validation_split_is_refused():
