@@ -203,7 +203,7 @@ def _draw_titles(
 ) -> None:
     width, height = grid.panel
     size = _fit(("RGB", *labels), width, 8)
-    beside = _fit((*rows, *(task.title for task in tasks)), height, 7)
+    beside = _fit((*rows, *(() if grid.in_a_row else (task.title for task in tasks))), height, 7)
     bold: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
