@@ -27,6 +27,14 @@ from mtl.validation import check_bool, check_choice, check_non_negative
 
 MASKS = tuple(CATEGORIES)
 CLASS_COUNTS = (2, 7, 19)
+CLASS_NAMES = {
+    7: ", ".join(MASKS),
+    19: (
+        "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, person, "
+        "rider, car, truck, bus, train, motorcycle, bicycle"
+    ),
+}
+"""Number of classes -> their names in stored order; what MTAN's 2 are is not published."""
 REGRESSION_LOSSES: Mapping[str, type[MaskedL1] | type[MaskedL2]] = {"l1": MaskedL1, "l2": MaskedL2}
 
 
@@ -131,6 +139,7 @@ class Cityscapes(PreparedData):
         check_non_negative("rel_err_floor", rel_err_floor)
         check_bool("legacy_metrics", legacy_metrics)
         self.num_classes = num_classes
+        self.classes = {"segmentation": tuple(CLASS_NAMES[num_classes].split(", "))} if num_classes > 2 else {}
         self.mask_void = mask_void
         every = cityscapes_tasks(num_classes, regression_loss, rel_err_floor, legacy_metrics)
         self.tasks = select_tasks(every, tasks)

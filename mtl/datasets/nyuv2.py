@@ -23,6 +23,17 @@ from mtl.tasks import (
 )
 from mtl.validation import check_bool
 
+CLASS_NAMES = {
+    13: "bed, books, ceiling, chair, floor, furniture, objects, picture, sofa, table, tv, wall, window",
+    40: (
+        "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, "
+        "shelves, curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books, refrigerator, television, "
+        "paper, towel, shower curtain, box, whiteboard, person, night stand, toilet, sink, lamp, bathtub, bag, "
+        "other structure, other furniture, other prop"
+    ),
+}
+"""Number of classes -> their names in stored order."""
+
 
 class NYUv2(PreparedData):
     """NYU Depth v2, labelled part (Silberman et al. 2012): 795 training and 654 test frames of the official split.
@@ -94,6 +105,7 @@ class NYUv2(PreparedData):
         check_class_set(num_classes)
         check_bool("legacy_metrics", legacy_metrics)
         self.num_classes = num_classes
+        self.classes = {"segmentation": tuple(CLASS_NAMES[num_classes].split(", "))}
         self.tasks = select_tasks(nyuv2_tasks(num_classes, legacy_metrics), tasks)
 
     def targets(self) -> dict[str, Target]:

@@ -54,6 +54,8 @@ class PreparedData(DataModule):
 
     quantities: Mapping[str, Quantity]
     """Task -> what its target is."""
+    classes: Mapping[str, tuple[str, ...]] = {}
+    """Task -> names of its classes, where they have any."""
     normalisations: Mapping[str, Normalisation] = NORMALISATIONS
     """The ones that published protocols of the data set have."""
 

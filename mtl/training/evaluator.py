@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mtl.datasets.base import Loader
 from mtl.models.model import MultiTaskModel
@@ -36,3 +37,29 @@ def evaluate(
     model.train(was_training)
     values = {task: group.compute() for task, group in metrics.items()}
     return values, dict(zip(values, (losses / max(seen, 1)).tolist(), strict=True))
+
+
+@torch.no_grad()
+def predict(model: MultiTaskModel, loader: Loader, samples: Sequence[int]) -> dict[str, Tensor]:
+    """Predictions for single samples of an evaluation split, in evaluation mode.
+
+    Each is made in the batch in which `evaluate` sees the sample, as some networks normalise over the batch.
+
+    Args:
+        model: The network.
+        loader: Without shuffling.
+        samples: Indices in the split, each smaller than its length.
+
+    Returns:
+        Task -> (len(samples), outputs, ...), on the CPU.
+    """
+    assert not loader.shuffle, "the order of a shuffled split is another one in every epoch"
+    was_training = model.training
+    model.eval()
+    found: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
+    for sample in samples:
+        batch = next(loader.batches(epoch=0, start=sample // loader.batch_size))
+        for task, prediction in model(batch.inputs).items():
+            found[task].append(prediction[sample % loader.batch_size].cpu())
+    model.train(was_training)
+    return {task: torch.stack(maps) for task, maps in found.items()}

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,28 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
             raise
 
 
-def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
-    """Metrics and losses of a run on its evaluation splits, from its best checkpoint if it selects one, else its last.
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as it was saved.
+
+    Attributes:
+        objective: Its network, with the weights of its best checkpoint if it selects one, else of its last.
+        loaders: Of its splits.
+        checkpoint: File name of the checkpoint.
+        step: Optimizer steps before it.
+    """
+
+    objective: MultiTaskObjective
+    loaders: Mapping[str, Loader]
+    checkpoint: str
+    step: int
+
+
+def load_run(spec: RunSpec, path: Path) -> LoadedRun:
+    """The network and the data of the run in `path`.
 
     Raises:
-        RunDirectoryError: config.yaml or the data are not those the run was trained with.
+        RunDirectoryError: There is no checkpoint, or config.yaml or the data are not those the run was trained with.
     """
     spec.data.check()
     objective = _build_objective(spec, prepare_process(spec.trainer, spec.seed))
@@ -107,8 +125,15 @@ def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
     loaders, fingerprint = _load_data(spec, objective)
     if state["identity"]["data"] != fingerprint:
         raise RunDirectoryError(f"The data differ from those that {path} was trained on. Restore them.")
-    result: dict[str, Any] = {"checkpoint": chosen.name, "step": saved["position"]["step"], "metrics": {}, "losses": {}}
-    for split, loader in loaders.items():
+    return LoadedRun(objective, loaders, chosen.name, saved["position"]["step"])
+
+
+def evaluate_run(spec: RunSpec, path: Path) -> dict[str, Any]:
+    """Metrics and losses of a run on its evaluation splits; for the checkpoint and the errors see `load_run`."""
+    loaded = load_run(spec, path)
+    objective = loaded.objective
+    result: dict[str, Any] = {"checkpoint": loaded.checkpoint, "step": loaded.step, "metrics": {}, "losses": {}}
+    for split, loader in loaded.loaders.items():
         if split != "train":
             result["metrics"][split], result["losses"][split] = evaluate(objective.model, objective.specs, loader)
     return result
