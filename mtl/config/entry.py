@@ -19,6 +19,7 @@ from mtl.config import schema
 from mtl.config.build import GROUPS, build_spec, config_directory, config_text
 from mtl.config.check import unknown_key
 from mtl.errors import ConfigError, RunDirectoryError, UserError
+from mtl.tracking import finite
 from mtl.training import evaluate_run, run
 from mtl.training.run_directory import RunDirectory
 
@@ -32,7 +33,10 @@ def train_main(arguments: Sequence[str]) -> int:
 
 
 def evaluate_main(arguments: Sequence[str]) -> int:
-    """The command line of scripts/evaluate.py; prints metrics as JSON and returns the exit code."""
+    """The command line of scripts/evaluate.py; prints metrics as JSON, undefined ones as null.
+
+    Returns the exit code.
+    """
 
     def action() -> int:
         if len(arguments) != 1 or not arguments[0].startswith("run="):
@@ -40,7 +44,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
         directory = RunDirectory(Path(arguments[0].partition("=")[2]).resolve())
         directory.check_resumable()
         cfg, names = read_config(directory)
-        sys.stdout.write(json.dumps(evaluate_run(build_spec(cfg, names), directory.path), indent=2) + "\n")
+        result = finite(evaluate_run(build_spec(cfg, names), directory.path))
+        sys.stdout.write(json.dumps(result, indent=2, allow_nan=False) + "\n")
         return 0
 
     return guarded(action)
@@ -179,12 +184,17 @@ def _train(arguments: list[str]) -> int:
 
 
 def _job(cfg: DictConfig) -> float | None:
-    """One job of Hydra's; returns the validation score for sweepers (a finite worst value if the run diverged)."""
+    """One job of Hydra's; returns the validation score for sweepers.
+
+    None without a validation split; a finite worst value if the run diverged or its score is undefined.
+    """
     config = HydraConfig.get()
     names = _names(config.runtime.choices)
     path = Path(config.runtime.output_dir)
     summary = run(build_spec(cfg, names), path, config_text(cfg, names))
     if summary["status"] == "diverged":
         return -1e9
-    score = summary["selection"]["validation_score"]
-    return None if score is None else float(score)
+    selection = summary["selection"]
+    if selection["validation_score"] is None:
+        return -1e9 if "undefined_tasks" in selection else None
+    return float(selection["validation_score"])

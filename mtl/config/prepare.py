@@ -83,7 +83,8 @@ def _main(values: dict[str, str]) -> int:
     source.check_counts(allow_partial=partial == "true")
     with _progress() as progress:
         manifest = prepare(source, dataset, out, progress, int(workers))
-    shutil.rmtree(unpacked, ignore_errors=True)
+    if root == unpacked:
+        shutil.rmtree(unpacked, ignore_errors=True)
     _write(describe(manifest, out))
     return 0
 

@@ -12,6 +12,8 @@ from typing import IO
 from mtl.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz")
+ORIGIN = ".unpacked_from"
+"""File of an unpacked directory that says which archive it came from."""
 
 
 def is_archive(path: Path) -> bool:
@@ -22,17 +24,25 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a .zip, .tar or .tgz file into a directory.
 
-    Done in `<target>.partial`, which gets its name at the end: an existing `target` is complete and left as it is.
+    Done in `<target>.partial`, which gets its name at the end: an existing `target` is complete. It is left as it is if
+    it came from this archive (name, size and time of change), and replaced if it came from another.
 
     Args:
         archive: The file.
         target: New directory.
 
     Raises:
-        DataError: the archive is damaged, or has a member that is a link, a device, or leads out of the directory.
+        DataError: the archive is damaged or encrypted, has a member that is a link, a device, or leads out of the
+            directory, or `target` is something else.
     """
-    if target.is_dir():
-        return
+    origin = f"{archive.name} {archive.stat().st_size} {archive.stat().st_mtime_ns}"
+    if target.exists():
+        marker = target / ORIGIN
+        if not marker.is_file():
+            raise DataError(f"`{target}` is in the way and was not unpacked by us. Remove it, or give another `out=`.")
+        if marker.read_text(encoding="utf-8") == origin:
+            return
+        shutil.rmtree(target)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -48,6 +58,7 @@ def unpack(archive: Path, target: Path) -> None:
         if error.errno is not None:
             raise
         raise DataError(f"`{archive}` is damaged: {error}. Get it again.") from error  # gzip's own
+    (partial / ORIGIN).write_text(origin, encoding="utf-8")
     partial.rename(target)
 
 
@@ -59,6 +70,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 mode = info.external_attr >> 16
                 if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise _refused(archive, info.filename, "is a link or a device")
+                if info.flag_bits & 1:
+                    raise DataError(f"`{archive}` is encrypted. Unpack it yourself, and give the directory.")
                 if not info.is_dir():
                     yield info.filename, bundle.open(info)
                 else:

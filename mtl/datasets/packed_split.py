@@ -118,15 +118,39 @@ def convert(stored: Tensor, target: Target) -> Tensor:
     if target.kind == "attribute":
         return stored[:, target.column].long()
     if target.kind in ("labels", "edges"):
-        labels = _lookup(target.classes, target.void, stored.device)[stored.long()]
+        labels = _classes(stored, target)
         return labels if target.kind == "labels" else boundaries(labels)
-    values = stored.float()
-    valid = values.isfinite().all(dim=1, keepdim=True)
-    values = torch.where(valid, values, 0.0)
-    if target.kind == "directions":
-        length = values.square().sum(1, keepdim=True).sqrt()
-        values = values / length.clamp_min(1e-6)  # float16 is 0.03 degrees off unit length
-    return torch.cat([values, valid.float()], dim=1)
+    return _with_validity(stored, unit=target.kind == "directions")
+
+
+def _with_validity(stored: Tensor, *, unit: bool) -> Tensor:
+    """(B, C, H, W) with NaN = invalid -> (B, C + 1, H, W) float32; vectors of length 1 where `unit`.
+
+    Few passes over the pixels and none along a short axis: this is most of the time of a batch.
+    """
+    batch, channels, *size = stored.shape
+    made = torch.empty((batch, channels + 1, *size), dtype=torch.float32, device=stored.device)
+    values, valid = made[:, :-1], made[:, -1]
+    values.copy_(stored)
+    total = values[:, 0].square()
+    for channel in range(1, channels):
+        total.addcmul_(values[:, channel], values[:, channel])
+    invalid = total.isfinite().logical_not_()  # squares of float16 do not overflow
+    valid.copy_(invalid).neg_().add_(1)
+    if unit:
+        values.div_(total.sqrt_().clamp_min_(1e-6).unsqueeze(1))  # float16 is 0.03 degrees off unit length
+    values.masked_fill_(invalid.unsqueeze(1), 0)
+    return made
+
+
+def _classes(stored: Tensor, target: Target) -> Tensor:
+    """Stored labels -> class ids."""
+    if target.classes is None:
+        return stored.long().masked_fill_(stored == VOID, target.void)
+    table = torch.full((256,), IGNORE)
+    table[: len(target.classes)] = torch.tensor(target.classes)
+    table[VOID] = target.void
+    return table.to(stored.device)[stored.long()]
 
 
 def boundaries(labels: Tensor) -> Tensor:
@@ -142,12 +166,3 @@ def boundaries(labels: Tensor) -> Tensor:
         edges.narrow(dim, 0, size - 1).bitwise_or_(differs)
         edges.narrow(dim, 1, size - 1).bitwise_or_(differs)
     return edges.masked_fill_(labels == IGNORE, IGNORE)
-
-
-def _lookup(classes: tuple[int, ...] | None, void: int, device: torch.device) -> Tensor:
-    table = torch.arange(256)
-    if classes is not None:
-        table[:] = IGNORE
-        table[: len(classes)] = torch.tensor(classes)
-    table[VOID] = void
-    return table.to(device)

@@ -1,5 +1,6 @@
 """Which runs make which row of a table, and which runs must not stand in one table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,16 @@ from mtl.results.plan import PlannedRun
 from mtl.results.runs import Run
 from mtl.results.statistics import mean
 
-UNCOMPARED = ("tasks", "data_dir", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+UNCOMPARED = (
+    "tasks",
+    "data_dir",
+    "prepared",
+    "download",
+    "eval_batch_size",
+    "checkpoint_every_steps",
+    "device",
+    "num_threads",
+)
 """Keys that are no part of a setting."""
 SHOWN = 6
 """So many runs or keys are named in a message."""
@@ -136,12 +146,12 @@ def _choose(candidates: Mapping[str, list[Run]], planned: int, complete: bool) -
     eligible = [key for key in candidates if seeds[key] == most]
     note = ""
     if len(eligible) > 1 and most:
-        scores = {key: _score(candidates[key]) for key in eligible}
-        known = {key: score for key, score in scores.items() if score is not None and score == score}
-        if len(known) < len(scores):
-            return Chosen(
-                "", (), len(candidates), planned, complete, "no validation metrics, so nothing could be chosen"
-            )
+        scores = {key: _scores(candidates[key]) for key in eligible}
+        tasks = {task for values in scores.values() for task, value in values.items() if math.isfinite(value)}
+        known = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
+        if not known or any(math.isnan(value) for value in known.values()):
+            note = "no validation metrics, or undefined ones, so nothing could be chosen"
+            return Chosen("", (), len(candidates), planned, complete, note)
         eligible = [max(known, key=lambda key: known[key])]
     elif len(eligible) > 1:
         note = "no candidate has a completed run"
@@ -149,19 +159,21 @@ def _choose(candidates: Mapping[str, list[Run]], planned: int, complete: bool) -
     return Chosen(eligible[0] if not note else "", runs, len(candidates), planned, complete, note)
 
 
-def _score(runs: Sequence[Run]) -> float | None:
-    """Mean over seeds of the mean over tasks of the primary validation metric, higher = better."""
-    values = []
+def _scores(runs: Sequence[Run]) -> dict[str, float]:
+    """Task -> mean over seeds of its primary validation metric, higher = better; NaN if undefined for a seed.
+
+    A task that is undefined for every candidate says nothing about which is best, and is left out by the caller.
+    """
+    values: dict[str, list[float]] = {}
     for run in runs:
         if run.completed:
             for task, infos in run.tasks.items():
                 for name, info in infos.items():
                     if info.primary:
                         value = run.value("val", task, name)
-                        if value is None:
-                            return None
-                        values.append(value if info.higher_is_better else -value)
-    return mean(values) if values else None
+                        signed = math.nan if value is None else value if info.higher_is_better else -value
+                        values.setdefault(task, []).append(signed)
+    return {task: mean(same) for task, same in values.items()}
 
 
 def code_version(run: Run) -> str:

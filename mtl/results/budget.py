@@ -45,23 +45,26 @@ def metrics_within(run: Run, budget: str, limit: float) -> Mapping[str, Mapping[
         return None
     rule = run.selection.get("rule")
     if rule == "best_val":
-        chosen = max(reached, key=lambda event: _score(run, event["metrics"]))["metrics"]
-        return dict(chosen)
+        return dict(_best(run, [event["metrics"] for event in reached]))
     if rule == "mean_last_10":
         return _mean([event["metrics"] for event in reached[-10:]])
     return dict(reached[-1]["metrics"])
 
 
-def _score(run: Run, metrics: Mapping[str, Any]) -> float:
-    total = 0.0
-    for task, infos in run.tasks.items():
-        for name, info in infos.items():
-            if info.primary:
-                value = metrics["val"][task][name]
-                if value is None:  # not a number
-                    return float("-inf")
-                total += value if info.higher_is_better else -value
-    return total / len(run.tasks)
+def _best(run: Run, entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The entry with the highest validation score, by the rule of training.
+
+    A task without a defined metric in any entry is left out; an entry where another one's is undefined is not chosen;
+    the last one stands if none can be.
+    """
+    primary = [(task, name, info) for task, infos in run.tasks.items() for name, info in infos.items() if info.primary]
+    scored = [one for one in primary if any(entry["val"][one[0]][one[1]] is not None for entry in entries)]
+    scores: dict[int, float] = {}
+    for number, entry in enumerate(entries):
+        signed = [(entry["val"][task][name], info.higher_is_better) for task, name, info in scored]
+        if signed and all(value is not None for value, _ in signed):
+            scores[number] = sum(value if higher else -value for value, higher in signed) / len(signed)
+    return entries[max(scores, key=lambda number: scores[number])] if scores else entries[-1]
 
 
 def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

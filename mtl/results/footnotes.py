@@ -1,5 +1,6 @@
 """What has to stand below a table, so that its numbers can be defended."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ def footnotes(
         if not run.completed
     ]
     notes += _notes_on_delta_m(columns, baselines, {run.setting_hash for run in runs}, problems)
+    notes += [f"WARNING: {text}." for text in undefined(rows, columns)]
     partial = [row.label for row in rows if any(column not in row.values for column in columns)]
     if partial:
         notes.append(f"Without a value in every column, so without Delta_m and mean rank: {', '.join(partial)}.")
@@ -72,11 +74,45 @@ def _notes_on_delta_m(
         notes.append(f"{name}: single-task runs of {text}.")
         if missing:
             notes.append(f"WARNING: no single-task value for {', '.join(missing)}, so Delta_m stays empty.")
+        undefined_tasks = sorted({column.task for column, cell in baseline.items() if not math.isfinite(cell.mean)})
+        if undefined_tasks:
+            names = ", ".join(undefined_tasks)
+            notes.append(f"WARNING: a single-task value of {names} is undefined, so Delta_m stays empty.")
     notes += [
         f"WARNING: no single-task runs of setting {setting[:6]}, so its Delta_m stays empty."
         for setting in sorted(set(settings) - set(baselines))
     ]
     return notes + [f"WARNING: {problem}" for problem in problems]
+
+
+def undefined(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Which cells are not numbers because a metric is undefined for some seed, with the count of such seeds."""
+    found = []
+    for row in rows:
+        counts = {
+            f"{column.task} {column.metric}": sum(
+                not math.isfinite(seed.get(column, 0.0)) for seed in row.per_seed.values()
+            )
+            for column in columns
+        }
+        bad = ", ".join(f"{name} ({count} of {len(row.per_seed)} seeds)" for name, count in counts.items() if count)
+        if bad:
+            found.append(f"{row.label} has undefined metrics, so no mean of them, no Delta_m and no mean rank: {bad}")
+    return found
+
+
+def undefined_on_validation(runs: Sequence[Run]) -> list[str]:
+    """What the choice of an evaluation on validation had to leave out."""
+    chosen = [run for run in runs if run.selection.get("rule") == "best_val"]
+    tasks = Counter(task for run in chosen for task in run.selection.get("undefined_tasks", ()))
+    lost = sum(int(run.selection.get("undefined_evaluations", 0)) for run in chosen)
+    found = []
+    if tasks:
+        names = ", ".join(f"{task} ({count} runs)" for task, count in sorted(tasks.items()))
+        found.append(f"best_val chose without tasks whose validation metric is undefined: {names}")
+    if lost:
+        found.append(f"best_val could not choose {lost} evaluations whose validation metrics are undefined")
+    return found
 
 
 def _notes_on_methods(rows: Sequence[Row]) -> list[str]:
@@ -132,6 +168,7 @@ def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
     if len(data) > 1:
         notes.append("WARNING: runs on differently prepared data are mixed; they are not comparable.")
     notes += [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
+    notes += [f"WARNING: {text}." for text in undefined_on_validation(runs)]
     if done:
         notes.append(f"Length of completed runs: {listing(f'{run.epochs} epochs, {run.steps} steps' for run in done)}.")
     machines = {f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in done}

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mtl.results.assignment import code_version
+from mtl.results.footnotes import undefined_on_validation
 from mtl.results.noise import ALPHA, BOOTSTRAP_SEED, EXACT_SEEDS, RESAMPLES
 from mtl.results.paper_table import PaperTable
 from mtl.results.plan import PlannedRun
@@ -59,6 +60,7 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
     )
     rules = Counter(str(run.selection.get("rule", "unknown")) for run in runs if run.selection)
     result.append(f"Selection rule of the epoch: {_listing(rules)}.")
+    result += [f"WARNING: {text}." for text in undefined_on_validation(runs)]
     result.append(
         "Learning rate (and static weights): per method, and per task for single_task, best mean over tasks of the "
         "primary metric on val, mean over seeds, among candidates with the most completed seeds; never by test."

@@ -55,7 +55,7 @@ def compare(runs: Iterable[Run], *, split: str = "test", allow_mixed: bool = Fal
             for title in titles
             if deltas
         }
-        if method.is_baseline and not deltas and not problems and all(column in baseline for column in columns):
+        if method.is_baseline and not deltas and not problems and _complete(means[method.label], columns):
             cells = {title: Cell(0.0, None, 0) for title in titles}  # by definition; no pairs of seeds for a spread
         values = _means(seeds, columns)
         rows.append(Row(method, values, cells, rank.get(method.label), _cost(method, columns), seeds, deltas))
@@ -129,8 +129,14 @@ def _delta_per_seed(
     titles: Sequence[str],
     problems: list[str],
 ) -> dict[int, dict[str, float]]:
-    """Delta_m of each seed that has every column, against the mean single-task values; empty without a baseline."""
-    if any(column not in baseline for column in columns):
+    """Delta_m of each seed that has every column, against the mean single-task values.
+
+    Empty without a baseline, and where a metric is undefined in the baseline or for a seed: what is left of a mean
+    would not be comparable with other rows.
+    """
+    if not _complete({column: cell.mean for column, cell in baseline.items()}, columns):
+        return {}
+    if not all(math.isfinite(value) for values in per_seed.values() for value in values.values()):
         return {}
     full = {seed: values for seed, values in per_seed.items() if all(column in values for column in columns)}
     if method.is_baseline and len(full) < len(per_seed):

@@ -46,7 +46,8 @@ def versions() -> dict[str, str]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Hash of all that can move a number, except the seed: runs with the same value differ by seed only."""
-    return _digest({key: value for key, value in config.items() if key in NUMERIC_KEYS})
+    kept = {key: value for key, value in config.items() if key in NUMERIC_KEYS}
+    return _digest(kept | evaluation_cut(config))
 
 
 def setting_hash(config: Mapping[str, Any]) -> str:
@@ -56,7 +57,15 @@ def setting_hash(config: Mapping[str, Any]) -> str:
     """
     kept = {key: config.get(key) for key in ("dataset", "backbone", "heads", "trainer", "scheduler")}
     kept["dataset"] = {key: value for key, value in dict(kept["dataset"] or {}).items() if key != "tasks"}
-    return _digest(kept)
+    return _digest(kept | evaluation_cut(config))
+
+
+def evaluation_cut(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation batch size, where results depend on it: legacy metrics, and BatchNorm on the evaluated batch."""
+    dataset, backbone = dict(config.get("dataset") or {}), dict(config.get("backbone") or {})
+    if dataset.get("legacy_metrics") or backbone.get("norm_eval") == "batch":
+        return {"evaluated_in_batches_of": dataset.get("eval_batch_size")}
+    return {}
 
 
 NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")

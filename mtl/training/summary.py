@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mtl.training.provenance import config_hash, git_state, setting_hash, versions
-from mtl.training.selection import select, validation_score
+from mtl.training.selection import describe_selection
 from mtl.training.spec import RunSpec
 from mtl.training.trainer import Trainer
 
@@ -49,15 +49,14 @@ def summarize(spec: RunSpec, start: dict[str, Any], trainer: Trainer | None, sta
     result: dict[str, Any] = {"status": status, "message": message, **start}
     if trainer is None:
         return {**result, "epochs": 0, "steps": 0, "metrics": {}, "selection": None, "cost": {}}
-    metrics, epoch = select(spec.trainer.selection, trainer.history, trainer.objective.specs)
-    score = validation_score(metrics, trainer.objective.specs) if "val" in metrics else None
+    metrics, selection = describe_selection(spec.trainer.selection, trainer.history, trainer.objective.specs)
     cost = trainer.cost
     return {
         **result,
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "metrics": metrics,
-        "selection": {"rule": spec.trainer.selection, "epoch": epoch, "validation_score": score},
+        "selection": selection,
         "data": trainer.identity["data"],
         "cost": {
             "forwards": cost.forwards,

@@ -9,7 +9,7 @@ from mtl.datasets.images import check_same_size
 from mtl.datasets.packed import Field
 from mtl.datasets.sources.base import Sample, check_range, to_stored_labels
 from mtl.datasets.sources.cityscapes import FOLDERS, CityscapesSource
-from mtl.datasets.sources.nyuv2_mtan import read_npy
+from mtl.datasets.sources.nyuv2_mtan import CHANNELS, read_npy
 from mtl.errors import DataError
 
 LABEL_FOLDERS = {"label_7": 7, "label_19": 19, "label_2": 2}
@@ -41,7 +41,7 @@ class MtanCityscapes(CityscapesSource):
             self.labels = {"label": 7, **self.labels}
         self.describe(["MTAN's files"], counts)
         first = train / "image" / "0.npy"
-        found = read_npy(first, self.remedy).shape[:2]
+        found = read_npy(first, self.remedy, CHANNELS["image"]).shape[:2]
         if found != size:
             raise DataError(
                 f"`{first}` has {found[0]}x{found[1]} pixels; MTAN's files are resized already and not again. "
@@ -73,7 +73,7 @@ class MtanCityscapes(CityscapesSource):
     def read(self, split: str, index: int) -> Sample:
         """Three files or more."""
         paths = {kind: self._path(split, kind, index) for kind in ("image", "depth", *self.labels)}
-        arrays = {kind: read_npy(path, self.remedy) for kind, path in paths.items()}
+        arrays = {kind: read_npy(path, self.remedy, CHANNELS.get(kind, ((),))) for kind, path in paths.items()}
         for kind, path in paths.items():
             check_same_size(path, arrays[kind], self.size, self.remedy)
         image, depth = arrays["image"], arrays["depth"].reshape(1, *self.size).astype(np.float32)

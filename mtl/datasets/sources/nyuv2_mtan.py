@@ -1,6 +1,6 @@
 """NYUv2 as MTAN and its descendants read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,13 @@ from mtl.datasets.sources.nyuv2 import LONGEST, NYUv2Source
 from mtl.errors import DataError
 
 KINDS = ("image", "label", "depth", "normal")
+CHANNELS: Mapping[str, Sequence[tuple[int, ...]]] = {
+    "image": ((3,),),
+    "label": ((),),
+    "depth": ((), (1,)),
+    "normal": ((3,),),
+}
+"""Legal shapes of an array after height and width."""
 FOLDERS = {"train": "train", "test": "val"}
 """Our name of a split -> theirs: their `val` is the test set."""
 UNIT_TOLERANCE = 0.05
@@ -58,7 +65,7 @@ class MtanNYUv2(NYUv2Source):
     def read(self, split: str, index: int) -> Sample:
         """Four files."""
         paths = {kind: self._path(split, kind, index) for kind in KINDS}
-        arrays = {kind: read_npy(path, self.remedy) for kind, path in paths.items()}
+        arrays = {kind: read_npy(path, self.remedy, CHANNELS[kind]) for kind, path in paths.items()}
         self._frame_size = self._frame_size or (arrays["image"].shape[0], arrays["image"].shape[1])
         for kind, path in paths.items():
             check_same_size(path, arrays[kind], self._frame_size, self.remedy)
@@ -85,11 +92,16 @@ class MtanNYUv2(NYUv2Source):
         return self.root / FOLDERS[split] / kind / f"{index}.npy"
 
 
-def read_npy(path: Path, remedy: str) -> npt.NDArray[Any]:
+def read_npy(path: Path, remedy: str, channels: Sequence[tuple[int, ...]] = ((),)) -> npt.NDArray[Any]:
     """A plain array; pickled objects are refused.
 
+    Args:
+        path: The file.
+        remedy: What to do about a bad file, for messages.
+        channels: Legal shapes after height and width.
+
     Raises:
-        DataError: the file is missing, truncated, or no array of numbers.
+        DataError: the file is missing, truncated, no array of numbers, or has other axes.
     """
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
@@ -97,6 +109,7 @@ def read_npy(path: Path, remedy: str) -> npt.NDArray[Any]:
         raise DataError(f"`{path}` is missing. {remedy}") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"`{path}` is truncated or no array of numbers: {error}. {remedy}") from error
-    if array.ndim < 2 or array.dtype.kind not in "fiu":
-        raise DataError(f"`{path}` should be an array of pixels. Found {array.dtype} {array.shape}. {remedy}")
+    if array.ndim < 2 or array.shape[2:] not in channels or array.dtype.kind not in "fiu":
+        legal = " or ".join(f"({', '.join(['H', 'W', *map(str, rest)])})" for rest in channels)
+        raise DataError(f"`{path}` should be numbers of shape {legal}. Found {array.dtype} {array.shape}. {remedy}")
     return array

@@ -1,7 +1,7 @@
 """A branch that reads the pooled feature map."""
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mtl.errors import ConfigError
 from mtl.models.blocks import resize
@@ -33,5 +33,23 @@ class PooledBranch(nn.Module):
                 "BatchNorm of the globally pooled branch has one value a channel with a batch of 1. Use a larger "
                 "batch, or `heads.pooled_norm=layer`."
             )
-        pooled = self.norm(self.conv(functional.adaptive_avg_pool2d(maps, self.bins))).relu()
+        pooled = self.norm(self.conv(pool(maps, self.bins))).relu()
         return resize(pooled, maps.shape[2:])
+
+
+def pool(maps: Tensor, bins: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, bins, bins), averages over the windows of `adaptive_avg_pool2d`, as two products.
+
+    That one's gradient has no deterministic implementation on CUDA.
+    """
+    rows, columns = (_averages(size, bins, maps) for size in maps.shape[2:])
+    return rows @ maps @ columns.T
+
+
+def _averages(size: int, bins: int, like: Tensor) -> Tensor:
+    """(bins, size): row i averages the entries from floor(i size / bins) to ceil((i + 1) size / bins)."""
+    index = torch.arange(bins, device=like.device)[:, None]
+    first, last = index * size // bins, ((index + 1) * size + bins - 1) // bins
+    place = torch.arange(size, device=like.device)
+    inside = ((place >= first) & (place < last)).to(like.dtype)
+    return inside / inside.sum(dim=1, keepdim=True)

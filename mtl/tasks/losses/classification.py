@@ -48,17 +48,15 @@ class DenseCrossEntropy:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The scalar loss of one batch."""
         if self.class_weights is None:
-            total = functional.cross_entropy(prediction, target, ignore_index=IGNORE, reduction="sum")
-            return total / (target != IGNORE).sum().clamp_min(1)
+            return _sum(prediction, target) / (target != IGNORE).sum().clamp_min(1)
         if len(self.class_weights) != prediction.shape[1]:
             raise ConfigError(
                 f"Parameter `class_weights` should have one weight for each of {prediction.shape[1]} classes. "
                 f"Found {len(self.class_weights)}."
             )
         self.class_weights = weights = self.class_weights.to(prediction)
-        total = functional.cross_entropy(prediction, target, weights, ignore_index=IGNORE, reduction="sum")
         weight = weights[target.clamp_min(0)].where(target != IGNORE, 0).sum()
-        return total / weight.where(weight > 0, 1)
+        return _sum(prediction, target, weights) / weight.where(weight > 0, 1)
 
 
 class OneHotBinaryCrossEntropy:
@@ -83,3 +81,11 @@ class OneHotBinaryCrossEntropy:
         if self.void == "background":
             return losses.mean()
         return mean_over_valid(losses, (target != IGNORE).unsqueeze(1).expand_as(losses))
+
+
+def _sum(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Summed cross-entropy of the pixels that are not void.
+
+    Summed here: of maps, PyTorch's own `sum` and `mean` have no deterministic implementation on CUDA.
+    """
+    return functional.cross_entropy(prediction, target, weights, ignore_index=IGNORE, reduction="none").sum()

@@ -75,3 +75,31 @@ def test_a_truncated_archive_is_refused_and_leaves_nothing(suffix, tmp_path):
     with pytest.raises(DataError, match=r"is damaged"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_was_replaced_is_unpacked_again(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", ["bad.txt"])
+    unpack(archive, tmp_path / "out")
+    (tmp_path / "out" / "bad.txt").write_text("touched")
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "bad.txt").read_text() == "touched"  # the same archive: left as it is
+    archive.unlink()
+    unpack(write_zip(archive, ["good, downloaded again.txt"]), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.txt")] == ["good, downloaded again.txt"]
+
+
+def test_a_directory_of_somebody_else_is_not_touched(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="out` is in the way"):
+        unpack(write_zip(tmp_path / "a.zip", ["one.txt"]), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    content = bytearray(write_zip(tmp_path / "a.zip", ["one.txt"]).read_bytes())
+    content[content.find(b"PK\x03\x04") + 6] |= 1
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip` is encrypted"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")

@@ -172,6 +172,16 @@ DAMAGE = {
     "label 13 of mtan": ("mtan", edit_npy("label", set_at(13)), r"label/2.npy` holds -?\d+ to 13, expected classes 0"),
     "no unit normal": ("mtan", edit_npy("normal", set_at(3.0)), r"normal/2.npy` holds .*unit vectors"),
     "image in bytes": ("mtan", edit_npy("image", set_at(200.0)), r"image/2.npy` holds 0 to 200, expected RGB in"),
+    "two components": (
+        "mtan",
+        lambda root: np.save(root / "train/normal/2.npy", np.zeros((*SIZE, 2))),
+        r"normal/2.npy` should be numbers of shape \(H, W, 3\). Found float64 \(48, 64, 2\)",
+    ),
+    "grey image": (
+        "mtan",
+        lambda root: np.save(root / "train/image/2.npy", np.zeros(SIZE)),
+        r"image/2.npy` should be numbers of shape",
+    ),
     "truncated npy": ("mtan", lambda root: truncate(root / "val/depth/1.npy"), r"val/depth/1.npy` is truncated"),
     "missing npy": ("mtan", lambda root: (root / "val/depth/1.npy").unlink(), r"val/depth/1.npy` is missing"),
     "pickle": (

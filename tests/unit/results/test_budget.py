@@ -58,3 +58,12 @@ def test_a_run_that_does_not_say_what_it_spent_leaves_no_common_budget(tmp_path)
 def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):
     run = run_with(tmp_path, "a", [(None, None), (1.0, 5.0)], rule="best_val")
     assert metrics_within(run, "optimizer steps", 100)["test"]["left"]["accuracy"] == 5.0
+
+
+def test_a_task_without_a_defined_metric_is_left_out_of_the_choice(tmp_path):
+    run = run_with(tmp_path, "a", [(1.0, 5.0), (3.0, 6.0), (2.0, 7.0)], rule="best_val")
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["metrics"]["val"]["right"]["accuracy"] = None
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert metrics_within(run, "optimizer steps", 100)["test"]["left"]["accuracy"] == 6.0

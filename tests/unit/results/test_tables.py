@@ -178,3 +178,32 @@ def test_terminal_table_has_all_rows_and_fits_80_columns(runs):
     table = to_rich(comparison)
     assert table.row_count == len(comparison.rows)
     assert Console(width=200).measure(table).minimum <= 80
+
+
+def test_an_undefined_metric_is_counted_and_leaves_delta_m_and_rank_empty(runs, tmp_path):
+    lost = write_run(tmp_path, "stch0", "stch", 0, {"left": 95.0, "right": None})
+    kept = write_run(tmp_path, "stch1", "stch", 1, {"left": 95.0, "right": 85.0})
+    comparison = compare([*runs, lost, kept])
+    row = rows_of(comparison)["stch"]
+    assert row.delta_m == {}
+    assert row.mean_rank is None
+    assert any(
+        "stch has undefined metrics" in note and "right accuracy (1 of 2 seeds)" in note
+        for note in comparison.footnotes
+    )
+    assert rows_of(comparison)["mgda"].delta_m["Delta_m"].mean == pytest.approx(5.0)  # others are as before
+    assert rows_of(comparison)["mgda"].mean_rank == 1.25
+
+
+def test_an_undefined_baseline_leaves_every_delta_m_empty(tmp_path):
+    made = [write_run(tmp_path, "l", values={"left": 90.0}), write_run(tmp_path, "r", values={"right": None})]
+    comparison = compare([*made, write_run(tmp_path, "u")])
+    assert all(row.delta_m == {} for row in comparison.rows)
+    assert any("single-task value of right is undefined" in note for note in comparison.footnotes)
+
+
+def test_what_selection_on_validation_left_out_is_said(tmp_path):
+    selection = {"rule": "best_val", "undefined_tasks": ["right"], "undefined_evaluations": 3}
+    comparison = compare([write_run(tmp_path, "u", selection=selection), write_run(tmp_path, "v", seed=1)])
+    assert any("metric is undefined: right (1 runs)" in note for note in comparison.footnotes)
+    assert any("could not choose 3 evaluations" in note for note in comparison.footnotes)

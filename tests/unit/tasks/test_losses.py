@@ -201,6 +201,22 @@ def test_the_cosine_loss_ignores_lengths_and_survives_length_zero():
     assert found.abs().max() <= 1
 
 
+def test_the_cosine_loss_divides_by_the_euclidean_length_also_of_some_zero_vectors():
+    prediction, target = (tensor.double() for tensor in normals())
+    prediction[:, :, 0] = 0
+    prediction[:, :, 1] *= 1e-9
+    loss = CosineLoss()
+    value, found = gradient(loss, prediction, target)
+    free = prediction.clone().requires_grad_()
+    length = torch.linalg.vector_norm(free, dim=1, keepdim=True)
+    cosine = (free / length.where(length > 0, 1) * torch.nan_to_num(target[:, :3])).sum(1, keepdim=True)
+    expected = (1 - cosine)[target[:, 3:] > 0.5].mean()
+    (slope,) = torch.autograd.grad(expected, free)
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(found, slope)
+    assert found[:, :, 0].abs().max() > 0
+
+
 def test_bad_options_and_shapes_are_refused():
     _, seg = segmentation()
     with pytest.raises(ConfigError, match="class_weights"):

@@ -1,0 +1,145 @@
+"""Reading NYUv2: the packed form against MTAN's .npy files in a DataLoader, and against a step of a small U-Net."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from bench.loaders import TIMED, WARM
+from bench.timing import Contender
+from mtl.config import compose_config
+from mtl.config.build import build_spec
+from mtl.datasets.base import Batch, Loader
+from mtl.datasets.prepare import prepare
+from mtl.datasets.sources.nyuv2_mtan import MtanNYUv2
+from mtl.models import build_model
+from mtl.objective import MultiTaskObjective
+from mtl.seeding import derive_seed
+from mtl.training.spec import RunSpec
+
+SIZE, FRAMES, BATCH_SIZE = (288, 384), {"train": 48, "val": 2}, 2
+"""As in MTAN's files and in the protocols that read them, but for the number of frames."""
+TRAINING = ("dataset=nyuv2_small",)
+READING = {
+    size: (f"dataset={name}", "dataset.augmentation=null", f"dataset.batch_size={BATCH_SIZE}")
+    for size, name in (("full", "nyuv2"), ("small", "nyuv2_small"))
+}
+"""Size of the files, and a training resolution below it."""
+NETWORK = ("backbone=unet_small", "heads=conv", "strategy=uniform", "dataset.val_size=0", "trainer.device=cpu")
+TARGETS = {"label": "segmentation", "depth": "depth", "normal": "normals"}
+
+
+@cache
+def _place() -> tempfile.TemporaryDirectory[str]:
+    """Goes at the end of the process."""
+    return tempfile.TemporaryDirectory(prefix="mtl-bench-")
+
+
+@cache
+def raw() -> Path:
+    """Frames of random pixels in MTAN's layout, float32."""
+    root, stream = Path(_place().name) / "raw", np.random.default_rng(0)
+    for split, count in FRAMES.items():
+        for kind in ("image", *TARGETS):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(count):
+            normal = stream.normal(size=(*SIZE, 3)).astype(np.float32)
+            arrays = {
+                "image": stream.random((*SIZE, 3), np.float32),
+                "label": stream.integers(-1, 13, SIZE).astype(np.float32),
+                "depth": stream.random((*SIZE, 1), np.float32) + 1,
+                "normal": normal / np.linalg.norm(normal, axis=-1, keepdims=True),
+            }
+            for kind, array in arrays.items():
+                np.save(root / split / kind / f"{index}.npy", array)
+    return root
+
+
+class NpyFrames(Dataset[dict[str, Tensor]]):
+    """A frame is four files, read when it is asked for; channels first, float32, as published loaders give them.
+
+    Args:
+        size: (H, W) that a frame is resized to.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return FRAMES["train"]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        arrays = {kind: np.load(raw() / "train" / kind / f"{index}.npy") for kind in ("image", *TARGETS)}
+        return {kind: self._resized(kind, torch.from_numpy(array).float()) for kind, array in arrays.items()}
+
+    def _resized(self, kind: str, frame: Tensor) -> Tensor:
+        frame = frame[None] if frame.ndim == 2 else frame.movedim(-1, 0)
+        if self.size == SIZE:
+            return frame
+        if kind == "image":
+            return functional.interpolate(frame[None], self.size, mode="bilinear", antialias=True)[0]
+        return functional.interpolate(frame[None], self.size, mode="nearest-exact")[0]
+
+
+def npy(size: str, workers: int) -> Contender:
+    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
+    height, width = _spec(READING[size]).data.input_shape[1:]
+    loader = DataLoader(NpyFrames((height, width)), BATCH_SIZE, shuffle=True, num_workers=workers)
+    batches: Iterator[Any] = iter(())
+
+    def start() -> None:
+        nonlocal batches
+        batches = iter(loader)
+        for _ in itertools.islice(batches, WARM):
+            pass
+
+    return Contender(lambda: sum(len(batch["image"]) for batch in itertools.islice(batches, TIMED)), start, calls=1)
+
+
+def packed(size: str) -> Contender:
+    """One shuffled epoch of Loader over the same frames: float images, int64 labels, values with validity."""
+    loader, epochs = _loader(_spec(READING[size])), itertools.count()
+    return Contender(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
+
+
+def batches() -> Contender:
+    """One shuffled epoch of Loader with augmentation, in batches."""
+    loader, epochs = _loader(_spec(TRAINING)), itertools.count()
+    return Contender(lambda: sum(1 for _ in loader.batches(next(epochs))), calls=1)
+
+
+def step() -> Contender:
+    """A training step on summed losses with a batch that is there already."""
+    spec = _spec(TRAINING)
+    model = build_model(spec.backbone, spec.head, spec.data.tasks, spec.data.input_shape, spec.seed)
+    objective = MultiTaskObjective(model, spec.data.tasks, spec.data.input_shape)
+    generator = torch.Generator().manual_seed(derive_seed(spec.seed, "strategy"))
+    spec.strategy.setup(objective, spec.make_optimizer, generator)
+    batch: Batch = next(_loader(spec).batches(0))
+
+    def run() -> int:
+        spec.strategy.step(batch)
+        return 1
+
+    return Contender(run, calls=2)
+
+
+def _spec(overrides: tuple[str, ...]) -> RunSpec:
+    """The parts of a run on the frames, prepared at the size that it asks for."""
+    height, width = build_spec(*compose_config([*overrides, *NETWORK])).data.input_shape[1:]
+    out = Path(_place().name) / f"prepared-{height}x{width}"
+    if not out.exists():
+        prepare(MtanNYUv2(raw(), (height, width)), "nyuv2", out, lambda *_: None)
+    return build_spec(*compose_config([*overrides, *NETWORK, f"dataset.prepared={out}"]))
+
+
+def _loader(spec: RunSpec) -> Loader:
+    return Loader(spec.data.load()["train"], spec.data.batch_size, shuffle=True, drop_last=False)
