@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mtl.config.build import config_directory
 from mtl.config.entry import guarded
-from mtl.config.sweeps import Plan, plan_table
+from mtl.config.sweeps import Plan, plan_table, table_state
 from mtl.errors import ConfigError
 from mtl.results.assignment import assign
 from mtl.results.definition import TableDefinition, load_definition, only_rows, table_names
@@ -105,9 +105,10 @@ def _listing(runs: Sequence[Run]) -> Table:
     root = config_directory() / "table"
     for name in table_names(root):
         definition = load_definition(root, name)
-        plan = plan_table(definition)
-        count = len(plan.jobs) - len(missing_runs(plan.jobs, runs))
-        state = plan.unavailable or (f"{count} of {len(plan.jobs)}" if plan.jobs else "no sweep yet")
+        state = table_state(definition)
+        if isinstance(state, int):
+            jobs = plan_table(definition).jobs if any(run.experiment == definition.experiment for run in runs) else ()
+            state = f"{len(jobs) - len(missing_runs(jobs, runs))} of {state}" if state else "no sweep yet"
         published = definition.published
         printed = (
             "own protocol" if published is None else f"{len(published.rows)} rows" if published.rows else "no numbers"

@@ -1,7 +1,7 @@
 """Table definitions: configs/table/<paper>/<table>.yaml, read and checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,32 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: which jobs of which sweep make it, and which published row it stands beside."""
+    """A row: which jobs of which sweep make it, and which published row it stands beside.
+
+    Attributes:
+        label: Its name in the table.
+        published: Row of the published table; None without one.
+        sweep: Name of the sweep; None without runs.
+        strategy: Only jobs of this strategy; None for all of the sweep.
+        where: Parameter of the sweep -> value: only jobs with it. What is not named is chosen on validation.
+    """
 
     label: str
     published: str | None = None
     sweep: str | None = None
     strategy: str | None = None
+    where: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def is_single_task(self) -> bool:
         """Whether it is the row that Delta_m is measured against."""
         return self.label == SINGLE_TASK
+
+    def takes(self, parameters: Mapping[str, str]) -> bool:
+        """Whether a job of its sweep with these parameters (as text) belongs to it."""
+        return self.strategy in (None, parameters["strategy"]) and all(
+            parameters.get(key) == str(value) for key, value in self.where.items()
+        )
 
 
 @dataclass(frozen=True)
