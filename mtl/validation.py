@@ -19,15 +19,15 @@ def check_number(name: str, value: object) -> None:
 
 
 def check_positive(name: str, value: object) -> None:
-    """Raise ConfigError unless `value` is a number > 0."""
-    if not _is_number(value) or not value > 0:  # type: ignore[operator]
-        raise ConfigError(f"Parameter `{name}` should be a number > 0. Found `{name} = {value!r}`.")
+    """Raise ConfigError unless `value` is a finite number > 0."""
+    if not _is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise ConfigError(f"Parameter `{name}` should be a finite number > 0. Found `{name} = {value!r}`.")
 
 
 def check_non_negative(name: str, value: object) -> None:
-    """Raise ConfigError unless `value` is a number >= 0."""
-    if not _is_number(value) or not value >= 0:  # type: ignore[operator]
-        raise ConfigError(f"Parameter `{name}` should be a number >= 0. Found `{name} = {value!r}`.")
+    """Raise ConfigError unless `value` is a finite number >= 0."""
+    if not _is_number(value) or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise ConfigError(f"Parameter `{name}` should be a finite number >= 0. Found `{name} = {value!r}`.")
 
 
 def check_fraction(name: str, value: object) -> None:

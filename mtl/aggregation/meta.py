@@ -70,6 +70,9 @@ class MetaWeighting(nn.Module, ABC):
             losses: (t,) values of the objectives at the virtual point.
         """
 
+    def end_epoch(self) -> None:
+        """Called after the last step of every epoch."""
+
     def _move(self, gradient: Tensor) -> None:
         """One step of the optimizer on the raw weights."""
         self.raw.grad = gradient.detach()

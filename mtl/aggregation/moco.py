@@ -6,6 +6,7 @@ from torch import Tensor
 from mtl.aggregation.base import Aggregator, Combination, TaskGradients
 from mtl.aggregation.solvers.simplex import project_to_simplex
 from mtl.errors import NonFiniteError
+from mtl.numerics import gramian
 from mtl.validation import check_choice, check_fraction, check_non_negative
 
 PROJECTIONS = ("simplex", "softmax")
@@ -95,7 +96,7 @@ class MoCo(Aggregator):
         self.steps += 1
         t = self.steps.item()
         self._track(gradients, self.beta / t**self.beta_sigma)
-        products = (self.tracked @ self.tracked.T).to("cpu", torch.float64)
+        products = gramian(self.tracked)
         factors = self._factors(products.diagonal(), gradients.losses)
         pull = torch.outer(factors, factors) * products @ self.weights + self.rho * self.weights
         point = self.weights - self.gamma / t**self.gamma_sigma * pull

@@ -44,6 +44,10 @@ class MOML(MetaWeighting):
         self.inner.setup(len(tasks), generator)
         return torch.zeros(len(tasks), dtype=torch.float64)
 
+    def end_epoch(self) -> None:
+        """Tell the inner method."""
+        self.inner.end_epoch()
+
     def weights(self) -> Tensor:
         """Softmax of the raw weights."""
         factor = len(self.raw) if self.total == "num_tasks" else 1

@@ -18,7 +18,8 @@ from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import flatten, gramian, inner_products, views
+from mtl.gradients.tensors import flatten, views
+from mtl.numerics import gramian, inner_products
 
 __all__ = [
     "BATCH_AXES",

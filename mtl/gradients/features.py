@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import CutSource
-from mtl.gradients.tensors import flatten, gramian
+from mtl.gradients.tensors import flatten
+from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
 BATCH_AXES = ("kept", "summed")

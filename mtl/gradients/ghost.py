@@ -10,6 +10,7 @@ convolution A holds the unfolded patches and N = batch x positions. autograd is 
 of these layers in place of those of their weights, so the weight-gradient half of the m backward passes is never run.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,7 +20,8 @@ from torch.autograd.graph import GradientEdge
 from mtl.gradients.base import CutSource
 from mtl.gradients.ghost_layer import Capture, GhostLayer, can_be_ghost, capture
 from mtl.gradients.graph import Uses
-from mtl.gradients.tensors import flatten, gramian, views
+from mtl.gradients.tensors import flatten, views
+from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -30,6 +32,8 @@ class GhostGramian(CutSource):
     All other parameters keep rows: norm layers, embeddings, weights that enter the graph more than once, layers that
     were called twice or carry hooks of others, and layers on large maps. The direction comes from one weighted backward
     pass.
+
+    Under bf16 autocast the products of ghost layers use the inputs before their cast: equal to rows up to about 1e-3.
 
     Cost: m backward passes without the weight-gradient half of the ghost layers, and one whole backward pass.
 
@@ -56,14 +60,8 @@ class GhostGramian(CutSource):
             if can_be_ghost(module) and all(id(p) in shared for p in module.parameters())
         }
         for name, module in self._layers.items():
-            module.register_forward_hook(self._hook(name))
-
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if inputs and torch.is_grad_enabled() and output.requires_grad:  # none: called with a keyword
-                self._captures.setdefault(name, []).append(capture(inputs, output))
-
-        return keep
+            handle = module.register_forward_hook(_keeper(self._captures, name))
+            weakref.finalize(self, handle.remove)  # a source that is gone leaves nothing on the model
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backwards to the outputs of the ghost layers and to the remaining parameters; G is the sum of the parts."""
@@ -129,3 +127,11 @@ class GhostGramian(CutSource):
         """Forget the step, and every captured input."""
         super().reset()
         self._captures.clear()
+
+
+def _keeper(captures: dict[str, list[Capture]], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs and torch.is_grad_enabled() and output.requires_grad:  # none: called with a keyword
+            captures.setdefault(name, []).append(capture(inputs, output))
+
+    return keep

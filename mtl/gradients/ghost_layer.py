@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
-from mtl.gradients.tensors import inner_products
+from mtl.numerics import inner_products
 
 
 @dataclass(frozen=True)

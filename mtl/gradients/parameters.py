@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.tensors import flatten, gramian, views
+from mtl.gradients.tensors import flatten, views
+from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
 

@@ -228,6 +228,10 @@ class BilevelStrategy(Strategy):
             self._cost += StepCost(forwards=1)
         return (losses[0] - losses[1]) / (2 * epsilon)
 
+    def end_epoch(self) -> None:
+        """Tell the maths."""
+        self.meta.end_epoch()
+
     def _maths_state(self) -> dict[str, Any]:
         return {"meta": dict(self.meta.state_dict()), "drawn": self.drawn}
 

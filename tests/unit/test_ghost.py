@@ -1,5 +1,7 @@
 """The ghost Gramian equals the exact one, or falls back to rows where it could not."""
 
+import gc
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -205,3 +207,11 @@ def test_float32_inner_products_of_long_rows():
     wide = rows.double()
     expected = wide @ wide.T
     assert ((gramian(rows) - expected).abs().max() / expected.max()).item() < 1e-6
+
+
+def test_a_source_that_is_gone_leaves_nothing_on_the_model():
+    objective = build(1, 1, 1, 1, True, "none", False, False, False)
+    ghost = GhostGramian(objective, always)
+    del ghost
+    gc.collect()
+    assert not any(module._forward_hooks for module in objective.model.modules())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl.aggregation import MGDA, MOML, AutoLambda, Constant
+from mtl.aggregation import MGDA, MOML, AutoLambda, Constant, GradNorm
 from mtl.aggregation.solvers import active_set
 from mtl.errors import ConfigError
 
@@ -114,3 +114,13 @@ def test_never_decayed():
 def test_options_are_checked(build, option):
     with pytest.raises(ConfigError, match=option):
         build()
+
+
+def test_an_inner_method_hears_of_the_end_of_an_epoch():
+    """GradNorm's reference of the first epoch inside MOML would otherwise never be complete."""
+    inner = GradNorm(reference="first_epoch")
+    method = make(MOML(inner=inner))
+    method.observe(torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    assert torch.isnan(inner.initial).all()
+    method.end_epoch()
+    assert torch.equal(inner.initial, torch.ones(3, dtype=torch.float64))
