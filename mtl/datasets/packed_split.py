@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,7 +110,8 @@ class PackedSplit(Split):
     def _read(self, name: str, rows: Tensor) -> Tensor:
         if name not in self._arrays:
             count = self.manifest.counts[self.part]
-            self._arrays[name] = open_array(self.directory, self.part, self.manifest.field(name), count)
+            mapped = open_array(self.directory, self.part, self.manifest.field(name), count)
+            self._arrays[name] = np.asarray(mapped)  # a plain view: indexing a np.memmap runs Python code each time
         return torch.from_numpy(self._arrays[name][rows.numpy()]).to(self.device)
 
 

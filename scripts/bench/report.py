@@ -40,9 +40,10 @@ contender has a network of its own with the same initial weights and trains it w
   coefficients, one matrix-vector product. Literal: the paper's two loops over whole vectors.
 - **Loader, DataLoader**: shuffled batches of 256 out of 60,000 random 28x28 images. DataLoader: uint8 images
   through PIL, `ToTensor` and `Normalize`; 0 and 2 workers, the faster one counts; start-up of workers not timed.
-- **packed, .npy files**: shuffled batches of 2 out of 48 frames of random pixels, all in the page cache. Packed: the
-  frames prepared at that size, image and three targets as the losses read them, no augmentation. .npy: MTAN's layout
-  in float32 at 288x384, four files a frame, resized where the size is another; 0 and 2 workers, the faster one counts.
+- **packed, .npy files**: shuffled batches of 2 (nyuv2) or 8 out of 48 frames of random pixels, all in the page cache.
+  Packed: the frames prepared at that size, image and three targets as the losses read them, no augmentation. .npy:
+  MTAN's layout in float32 at 288x384, four files a frame, resized where the size is another; 0 and 2 workers, the
+  faster one counts.
 - **Loader with augmentation, step**: `configs/dataset/nyuv2_small.yaml` on those frames, three tasks: time of a batch
   out of the loader, and of `Strategy.step` of `uniform`, `backbone=unet_small heads=conv`, on a batch that is there.
 

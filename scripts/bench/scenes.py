@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from bench.loaders import TIMED, WARM
 from bench.timing import Contender
 from mtl.config import compose_config
 from mtl.config.build import build_spec
@@ -25,12 +24,14 @@ from mtl.objective import MultiTaskObjective
 from mtl.seeding import derive_seed
 from mtl.training.spec import RunSpec
 
-SIZE, FRAMES, BATCH_SIZE = (288, 384), {"train": 48, "val": 2}, 2
-"""As in MTAN's files and in the protocols that read them, but for the number of frames."""
+SIZE, FRAMES = (288, 384), {"train": 48, "val": 2}
+"""As in MTAN's files, but for the number of frames."""
+WARM, TIMED = 2, 4
+"""Batches of an epoch of the DataLoader: read before the clock starts (start of workers, first fetches), and timed."""
 TRAINING = ("dataset=nyuv2_small",)
 READING = {
-    size: (f"dataset={name}", "dataset.augmentation=null", f"dataset.batch_size={BATCH_SIZE}")
-    for size, name in (("full", "nyuv2"), ("small", "nyuv2_small"))
+    "full": ("dataset=nyuv2", "dataset.augmentation=null", "dataset.batch_size=2"),
+    "small": ("dataset=nyuv2_small", "dataset.augmentation=null"),
 }
 """Size of the files, and a training resolution below it."""
 NETWORK = ("backbone=unet_small", "heads=conv", "strategy=uniform", "dataset.val_size=0", "trainer.device=cpu")
@@ -91,8 +92,9 @@ class NpyFrames(Dataset[dict[str, Tensor]]):
 
 def npy(size: str, workers: int) -> Contender:
     """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
-    height, width = _spec(READING[size]).data.input_shape[1:]
-    loader = DataLoader(NpyFrames((height, width)), BATCH_SIZE, shuffle=True, num_workers=workers)
+    data = _spec(READING[size]).data
+    height, width = data.input_shape[1:]
+    loader = DataLoader(NpyFrames((height, width)), data.batch_size, shuffle=True, num_workers=workers)
     batches: Iterator[Any] = iter(())
 
     def start() -> None:
