@@ -179,7 +179,7 @@ def test_few_or_other_heads_run_one_by_one():
     assert joint(model.predict_all(features, TASKS))
     assert joint(model.predict_all(features, TASKS[:8]))
     assert not joint(model.predict_all(features, TASKS[:7]))
-    assert not joint(model.predict_all(dict.fromkeys(TASKS, features), TASKS))
+    assert not joint(model.predict_all({task: features.clone() for task in TASKS}, TASKS))
     model.heads[TASKS[0]] = nn.Sequential(nn.Linear(6, 3)).double()
     assert not joint(model.predict_all(features, TASKS))
 
