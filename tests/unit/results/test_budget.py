@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from test_runs import write_run
 
 from mtl.results.budget import common_budget, metrics_within
+from tests.unit.results.test_runs import write_run
 
 
 def run_with(path, name, values, rule="last", optimizer_steps=100.0, seconds=10.0):

@@ -3,12 +3,12 @@
 import struct
 
 import pytest
-from test_runs import write_run
 
 from mtl.errors import UserError
 from mtl.results import figures
 from mtl.results.figures import common_primary_metric, learning_curves, scatter_two_tasks
 from mtl.results.tables import compare
+from tests.unit.results.test_runs import write_run
 
 
 @pytest.fixture

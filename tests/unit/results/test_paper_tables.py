@@ -6,7 +6,6 @@ import random
 
 import pytest
 import yaml
-from test_runs import write_run
 
 from mtl.errors import ConfigError, UserError
 from mtl.results.assignment import assign
@@ -19,6 +18,7 @@ from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
 from mtl.results.published import load_published
 from mtl.results.sections import WIDTH, sections
 from tests.problems import REPOSITORY
+from tests.unit.results.test_runs import write_run
 
 TABLES = REPOSITORY / "configs/table"
 SETTING = "5e77196000"

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from test_runs import write_run
 
 from mtl.errors import UserError
 from mtl.results.rendering import to_csv, to_markdown, to_rich
 from mtl.results.tables import compare
+from tests.unit.results.test_runs import write_run
 
 
 @pytest.fixture
