@@ -60,7 +60,8 @@ def build_spec(cfg: DictConfig, names: Mapping[str, str]) -> RunSpec:
     check_choice("scheduler.interval", scheduler["interval"], ("epoch", "step"))
     if scheduler["factory"] is not None:
         check_node(scheduler["factory"], "scheduler.factory", ("optimizer",))
-        if scheduler["interval"] == "step" and OmegaConf.is_interpolation(cfg.scheduler.factory, "T_max"):
+        in_epochs = "T_max" in scheduler["factory"] and OmegaConf.is_interpolation(cfg.scheduler.factory, "T_max")
+        if scheduler["interval"] == "step" and in_epochs:
             raise ConfigError("`T_max` is in epochs here; with `scheduler.interval=step` give it in steps.")
     trainer, tracking = OmegaConf.to_object(cfg.trainer), OmegaConf.to_object(cfg.tracking)
     assert isinstance(trainer, TrainerSettings)

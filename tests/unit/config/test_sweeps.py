@@ -1,6 +1,7 @@
 """Sweeps as the tables see them are what Hydra runs."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from mtl.config import compose_config
 from mtl.config.build import build_spec, config_directory
 from mtl.config.sweeps import plan_table
 from mtl.errors import ConfigError
-from mtl.results.definition import load_definition, only_rows, table_names
+from mtl.results.definition import load_definition, only_rows
 from mtl.results.plan import commands
 from mtl.training.provenance import config_hash, setting_hash
 
@@ -18,23 +19,20 @@ ROOT = config_directory() / "table"
 SHORT = ["trainer.max_epochs=2", "seed=0,1"]
 
 
-@pytest.mark.parametrize("name", table_names(ROOT))
-def test_every_definition_is_read_and_either_planned_or_says_what_is_missing(name):
-    definition = load_definition(ROOT, name)
-    if not any(row.sweep for row in definition.rows):
-        return
-    plan = plan_table(definition, ())
-    assert bool(plan.jobs) != bool(plan.unavailable)
-    if plan.jobs:
-        assert {job.row for job in plan.jobs} == {row.label for row in definition.rows if row.sweep}
-        assert len({job.setting_hash for job in plan.jobs}) == 1
-        assert len({(job.row, job.config_hash, job.seed) for job in plan.jobs}) == len(plan.jobs)
-
-
-def test_hashes_are_those_that_runs_will_have():
-    definition = load_definition(ROOT, "sener2018/multimnist_released")
+@pytest.mark.parametrize(
+    ("name", "rows", "step"),
+    [
+        ("sener2018/multimnist_released", [], 3),
+        ("sener2018/celeba", ["single_task"], 111),
+        ("sener2018/cityscapes", ["static"], 37),
+        ("pascal2021/celeba_groups", ["igd_groups_of_10"], 3),
+        ("hervella2024/nyuv2", ["mao_rmsprop", "single_task"], 9),
+    ],
+)
+def test_hashes_are_those_that_runs_will_have(name, rows, step):
+    definition = only_rows(load_definition(ROOT, name), rows)
     plan = plan_table(definition, ["trainer.max_epochs=2", "optimizer.lr=1e-2"])
-    for job in plan.jobs[::3]:
+    for job in plan.jobs[step - 1 :: step]:
         words = [f"{key}={value}" for key, value in job.overrides.items()]
         cfg, names = compose_config([f"sweep={job.sweep}", *words, "trainer.max_epochs=2", "optimizer.lr=1e-2"])
         config = build_spec(cfg, names).config
@@ -75,6 +73,19 @@ def test_rows_are_chosen_by_label_and_not_by_strategy():
         only_rows(definition, ["mgdaa"])
     with pytest.raises(ConfigError, match="rows=LABEL"):
         plan_table(definition, ["strategy=mgda"])
+
+
+def test_a_row_can_fix_parameters_of_its_sweep_and_only_those():
+    definition = only_rows(load_definition(ROOT, "pascal2021/celeba_groups"), ["igd_groups_of_10"])
+    plan = plan_table(definition, ["seed=0"])
+    assert {job.overrides["strategy.grouping.group_size"] for job in plan.jobs} == {"10"}
+    assert {job.overrides["strategy.optimizer_state"] for job in plan.jobs} == {"shared"}
+    assert len({job.overrides["optimizer.lr"] for job in plan.jobs}) == len(plan.jobs) == 3
+    wrong = replace(definition, rows=(replace(definition.rows[0], where={"grouping.group_size": 10}),))
+    with pytest.raises(
+        ConfigError, match=r"`where` names grouping\.group_size\. Parameters of the sweep .* are strategy"
+    ):
+        plan_table(wrong)
 
 
 def test_a_missing_data_set_is_said_not_raised():
