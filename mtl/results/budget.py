@@ -10,7 +10,11 @@ from typing import Any
 from mtl.results.runs import Run
 from mtl.results.statistics import mean
 
-BUDGETS = {"optimizer steps": "optimizer_steps", "training seconds": "train_seconds"}
+BUDGETS = {
+    "optimizer steps": "optimizer_steps",
+    "training seconds": "train_seconds",
+    "CPU seconds of training": "train_cpu_seconds",
+}
 """Title -> field of a run's cost."""
 
 

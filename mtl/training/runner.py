@@ -76,6 +76,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     trainer.load_state_dict(state)
                     event = last_checkpoint(directory.record, steps_done) or {}
                     trainer.train_seconds = float(event.get("train_seconds", 0.0))  # type: ignore[arg-type]
+                    trainer.train_cpu_seconds = float(event.get("train_cpu_seconds", 0.0))  # type: ignore[arg-type]
                 description = _describe(spec, objective, path, trainer)
                 code = {key: start[key] for key in ("git", "versions", "device")}
                 trainer.log({"event": "start", "step": steps_done, "description": description, **code})

@@ -66,6 +66,7 @@ def summarize(spec: RunSpec, start: dict[str, Any], trainer: Trainer | None, sta
             "samples": cost.samples,
             "step_seconds": trainer.train_seconds / max(trainer.step, 1),
             "train_seconds": trainer.train_seconds,
+            "train_cpu_seconds": trainer.train_cpu_seconds,
             "peak_memory_bytes": _peak_memory(trainer.objective.device),
         },
     }

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,17 @@ from mtl.training.checkpoint import rng_state, save_checkpoint, set_rng_state
 from mtl.training.evaluator import evaluate
 from mtl.training.selection import select
 from mtl.training.settings import TrainerSettings
+
+
+class _Clock(NamedTuple):
+    """Seconds that passed, and seconds that all threads of this process computed."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def read(cls) -> "_Clock":
+        return cls(time.perf_counter(), time.process_time())
 
 
 class Trainer:
@@ -70,6 +81,7 @@ class Trainer:
         self.cost = StepCost()
         self.history: list[dict[str, Any]] = []
         self.train_seconds = 0.0
+        self.train_cpu_seconds = 0.0
         self._loss_sum = torch.zeros(objective.num_tasks, dtype=torch.float64, device=objective.device)
 
     @property
@@ -107,7 +119,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """The rest of the current epoch, or of the run."""
         every = self.settings.checkpoint_every_steps
-        started = time.perf_counter()
+        started = _Clock.read()
         for batch in self.loaders["train"].batches(self.epoch, self.batch):
             report = self.strategy.step(batch)
             self.batch += 1
@@ -121,12 +133,17 @@ class Trainer:
             if self.step == self.total_steps:
                 break
             if every is not None and self.step % every == 0 and self.batch < len(self.loaders["train"]):
-                self.train_seconds += time.perf_counter() - started
+                self._add_time_since(started)
                 self.save()
-                started = time.perf_counter()
+                started = _Clock.read()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.train_seconds += time.perf_counter() - started
+        self._add_time_since(started)
+
+    def _add_time_since(self, started: "_Clock") -> None:
+        now = _Clock.read()
+        self.train_seconds += now.wall - started.wall
+        self.train_cpu_seconds += now.cpu - started.cpu
 
     def _advance_schedulers(self) -> None:
         with warnings.catch_warnings():  # an optimizer of a task that leads no group is never stepped
@@ -181,7 +198,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; its line in the record carries the times, which it does not."""
-        self.log({"event": "checkpoint", "step": self.step, "train_seconds": self.train_seconds})
+        times = {"train_seconds": self.train_seconds, "train_cpu_seconds": self.train_cpu_seconds}
+        self.log({"event": "checkpoint", "step": self.step, **times})
         save_checkpoint(self.checkpoint, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:

@@ -67,7 +67,11 @@ def record(path, *kinds):
     """Events without their times."""
     events = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [
-        {key: value for key, value in event.items() if key not in ("seconds", "train_seconds", "cost", "description")}
+        {
+            key: value
+            for key, value in event.items()
+            if key not in ("seconds", "train_seconds", "train_cpu_seconds", "cost", "description")
+        }
         for event in events
         if event["event"] in kinds
     ]
@@ -83,7 +87,7 @@ def assert_same_run(first, second):
     assert counts[0] == counts[1]
 
 
-TIMES = ("step_seconds", "train_seconds", "peak_memory_bytes")
+TIMES = ("step_seconds", "train_seconds", "train_cpu_seconds", "peak_memory_bytes")
 
 
 class Stop(Exception):
