@@ -18,7 +18,7 @@ from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import flatten, views
+from mtl.gradients.tensors import flatten, set_gradients, views
 from mtl.numerics import gramian, inner_products
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "flatten",
     "gramian",
     "inner_products",
+    "set_gradients",
     "task_rows",
     "views",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtl.gradients.tensors import views
+from mtl.gradients.tensors import set_gradients, views
 from mtl.objective import Evaluation, MultiTaskObjective
 
 Keep = Callable[[int, tuple[Tensor | None, ...]], None]
@@ -109,5 +109,4 @@ class Cut:
         shared = self.objective.partition.shared
         gradients = torch.autograd.grad(outputs, shared, grad_outputs=grad_outputs, materialize_grads=True)
         self.count.backbone += 1
-        for parameter, gradient in zip(shared, gradients, strict=True):
-            parameter.grad = gradient
+        set_gradients(shared, gradients)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.tensors import flatten, views
+from mtl.gradients.tensors import flatten, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
@@ -88,5 +88,4 @@ class TaskJacobian(GradientSource):
         self._assign()
 
     def _assign(self) -> None:
-        for parameter, gradient in zip(self.shared, self._gradients, strict=True):
-            parameter.grad = gradient
+        set_gradients(self.shared, self._gradients)

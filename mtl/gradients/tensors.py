@@ -1,6 +1,6 @@
 """Vectors of many tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,17 @@ from torch import Tensor
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
     """All values one after the other, (n,), without graph; a copy."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]) if tensors else torch.empty(0)
+
+
+def set_gradients(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> None:
+    """Make `gradients` the `.grad` of `parameters`, each in its parameter's memory layout.
+
+    autograd does that when it accumulates, but not in what `torch.autograd.grad` returns; an optimizer's fused step on
+    the CPU reads both as if they had one layout, and is silently wrong where they have not.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        same = gradient.stride() == parameter.stride()
+        parameter.grad = gradient if same else torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mtl.aggregation import MetaWeighting
 from mtl.datasets.base import Batch, Loader
 from mtl.errors import NonFiniteError, RequirementError
-from mtl.gradients import TaskJacobian, flatten, inner_products, views
+from mtl.gradients import TaskJacobian, flatten, inner_products, set_gradients, views
 from mtl.objective import Evaluation
 from mtl.seeding import derive_seed, global_states, replayed
 from mtl.strategies.base import (
@@ -137,8 +137,7 @@ class BilevelStrategy(Strategy):
             with replayed(states, self.objective.device):
                 again = self.objective.evaluate(batch, update_buffers=False)
             self._cost += StepCost(forwards=1)
-        for parameter, gradient in zip(self.parameters, self._weighted(again, weights), strict=True):
-            parameter.grad = gradient
+        set_gradients(self.parameters, self._weighted(again, weights))
         self._check_gradients(batch)
         self.clipping(self.objective)
         self.optimizers[0].step()

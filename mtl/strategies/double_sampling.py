@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl.aggregation import CrossGramianWeighting
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
-from mtl.gradients import TaskJacobian, inner_products
+from mtl.gradients import TaskJacobian, inner_products, set_gradients
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     Clipping,
@@ -114,9 +114,9 @@ class DoubleSamplingStrategy(Strategy):
             factor = weights[k].item() if self.head_gradients == "weighted" else 1.0
             if self.head_samples == "mean":
                 factor = factor / len(used)
-            for index, parameter in enumerate(self.objective.task_parameters(k)):
-                total = sum((sample[k][index] for sample in used[1:]), start=used[0][k][index])
-                parameter.grad = total if factor == 1.0 else total * factor
+            own = self.objective.task_parameters(k)
+            totals = [sum((sample[k][i] for sample in used[1:]), start=used[0][k][i]) for i in range(len(own))]
+            set_gradients(own, totals if factor == 1.0 else [total * factor for total in totals])
 
     def _maths_state(self) -> dict[str, Any]:
         return {"aggregator": dict(self.aggregator.state_dict())}

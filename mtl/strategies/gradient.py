@@ -9,7 +9,15 @@ from torch import Tensor
 from mtl.aggregation import LEVELS, Aggregator, Combination, TaskGradients
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
-from mtl.gradients import BATCH_AXES, FeatureJacobian, GhostGramian, GradientSource, LastLayerJacobian, TaskJacobian
+from mtl.gradients import (
+    BATCH_AXES,
+    FeatureJacobian,
+    GhostGramian,
+    GradientSource,
+    LastLayerJacobian,
+    TaskJacobian,
+    set_gradients,
+)
 from mtl.objective import Evaluation
 from mtl.strategies.base import (
     Clipping,
@@ -161,8 +169,7 @@ class GradientStrategy(Strategy):
             if self.head_gradients == "weighted" and gradients:
                 assert weights is not None  # checked in __init__
                 torch._foreach_mul_(gradients, weights[k].item())
-            for parameter, gradient in zip(self.objective.task_parameters(k), gradients, strict=True):
-                parameter.grad = gradient
+            set_gradients(self.objective.task_parameters(k), gradients)
 
     def end_epoch(self) -> None:
         """Tell the aggregator and the weighting."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError, RequirementError
+from mtl.gradients import set_gradients
 from mtl.gradients.cut import Cut, PassCount
 from mtl.models.rotation import RotationView
 from mtl.strategies.base import (
@@ -159,8 +160,7 @@ class RotoGradStrategy(Strategy):
         weights = check_weights(self._weigh(norms), objective.tasks)
         cut.combine(weights)
         for k, own in enumerate(cut.heads):
-            for parameter, gradient in zip(objective.task_parameters(k), own, strict=True):
-                parameter.grad = gradient
+            set_gradients(objective.task_parameters(k), own)
         self._check_gradients(batch)
         self.clipping(objective)
         self.optimizers[0].step()

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, NonFiniteError, RequirementError
-from mtl.gradients import task_rows
+from mtl.gradients import set_gradients, task_rows
 from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, find_bad_gradients, sum_of_norms
 from mtl.validation import check_choice, check_fraction, check_positive
 
@@ -126,8 +126,7 @@ class SimultaneousStrategy(Strategy):
         evaluation = self.objective.evaluate(batch)
         m = self.objective.num_tasks
         for k, shared, head in task_rows(self.objective, evaluation, [None] * m):
-            for update, gradient in zip([*self._update, *self._head_updates[k]], shared + head, strict=True):
-                update.grad = gradient
+            set_gradients([*self._update, *self._head_updates[k]], shared + head)
             self.optimizers[k].step()
         self._check_updates(batch)
         self._steps += 1
