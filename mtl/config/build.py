@@ -1,6 +1,8 @@
 """From a composed configuration to the parts of a run. The only place that instantiates anything."""
 
+import operator
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from mtl.config.schema import PathSettings, Root, SchedulerSettings
 from mtl.datasets.base import DataModule
 from mtl.errors import ConfigError, UserError
 from mtl.strategies import Strategy
-from mtl.tracking import TrackingSettings
+from mtl.tracking import DiagnosticsSettings, TrackingSettings
 from mtl.training import RunSpec, TrainerSettings
 from mtl.validation import check_choice, check_count, check_non_negative
 
@@ -21,6 +23,7 @@ TYPED = {
     "": Root,
     "trainer": TrainerSettings,
     "tracking": TrackingSettings,
+    "tracking.diagnostics": DiagnosticsSettings,
     "paths": PathSettings,
     "scheduler": SchedulerSettings,
 }
@@ -50,7 +53,7 @@ def build_spec(cfg: DictConfig, names: Mapping[str, str]) -> RunSpec:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     for node, kind in TYPED.items():
-        check_fields(config if not node else config[node], kind, node)
+        check_fields(reduce(operator.getitem, node.split(".") if node else [], config), kind, node)
     check_count("seed", cfg.seed, minimum=0)
     if config["resume"] is not None:
         raise ConfigError("`resume` is given as `resume=RUN_DIR` alone, and takes everything from that directory.")

@@ -50,6 +50,7 @@ class SelectiveGroups(Grouping):
     """
 
     observes_losses = True
+    affinity: Tensor
 
     def __init__(
         self,

@@ -19,11 +19,13 @@ class Grouping(ABC):
         observes_losses: Whether `observe` has to be called with the losses of all tasks before every update of a group;
             each call costs head forwards.
         trailing_forward: Whether to measure and observe once more after the last update; costs a whole forward.
+        affinity: (m, m), row the source task, column the target; None if nothing of the kind is kept.
         diagnostics: Scalars about the last partition.
     """
 
     observes_losses: bool = False
     trailing_forward: bool = False
+    affinity: Tensor | None = None
     diagnostics: dict[str, float]
 
     def __init__(self) -> None:

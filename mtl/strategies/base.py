@@ -65,6 +65,8 @@ class StepReport:
         weights: (m,) d update / d loss of each task on the shared parameters; None where the update is no weighted sum.
         gramian: (m, m) of the task gradients; None where none was measured in this step.
         groups: Task groups in the order of their updates; None where all tasks update together.
+        substeps: Tasks behind each optimizer step on `Strategy.stepped_tensors`, in order; None: all tasks in each.
+        affinity: (m, m) so far, row the source task, column the target; None where none is measured, NaN where not yet.
         diagnostics: Further scalars: solver iterations and residuals, fallbacks, numbers of groups.
     """
 
@@ -73,6 +75,8 @@ class StepReport:
     weights: Tensor | None = None
     gramian: Tensor | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
+    substeps: tuple[tuple[int, ...], ...] | None = None
+    affinity: Tensor | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -121,6 +125,10 @@ class Strategy(ABC):
     @abstractmethod
     def step(self, batch: Batch) -> StepReport:
         """The whole update for one batch. On return no `.grad` and no graph is left."""
+
+    def stepped_tensors(self) -> list[Tensor]:
+        """What optimizers move in the place of the shared parameters, in their order: these, or buffers of updates."""
+        return list(self.objective.shared_parameters())
 
     def end_epoch(self) -> None:  # noqa: B027 - most strategies have nothing to do
         """Called after the last step of every epoch."""

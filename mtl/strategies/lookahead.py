@@ -96,7 +96,7 @@ class LookaheadAffinityStrategy(Strategy):
         cost = StepCost(1 + trials, m + trials, 1 + trials, 1, evaluation.num_samples)
         diagnostics = {**self._named(), **self.clipping.report()}
         weights = torch.ones_like(evaluation.values)
-        return StepReport(evaluation.values, cost, weights=weights, diagnostics=diagnostics)
+        return StepReport(evaluation.values, cost, weights=weights, affinity=self.affinity, diagnostics=diagnostics)
 
     def _measure(self, batch: Batch, evaluation: Evaluation, states: list[Tensor]) -> None:
         """Add Z of every pair to the totals."""

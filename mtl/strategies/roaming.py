@@ -121,7 +121,7 @@ class RoamingStrategy(Strategy):
         weights = torch.ones_like(values) if accumulated else None
         groups = None if accumulated else tuple((k,) for k in range(m))
         diagnostics = {**self._progress(), **self.clipping.report()}
-        return StepReport(values, cost, weights=weights, groups=groups, diagnostics=diagnostics)
+        return StepReport(values, cost, weights=weights, groups=groups, substeps=groups, diagnostics=diagnostics)
 
     def _accumulate(self, batch: Batch) -> Tensor:
         losses = []

@@ -134,7 +134,14 @@ class SequentialStrategy(Strategy):
         cost = StepCost(forwards, backwards, len(groups), len(groups), batch.num_samples)
         front = self.weighting.diagnostics if self.weighting is not None else {}
         diagnostics = {**self.grouping.diagnostics, **front, **self.clipping.report()}
-        return StepReport(first, cost, groups=tuple(groups), diagnostics=diagnostics)
+        return StepReport(
+            first,
+            cost,
+            groups=tuple(groups),
+            substeps=tuple(groups),
+            affinity=self.grouping.affinity,
+            diagnostics=diagnostics,
+        )
 
     def _advance(self, optimizer: Optimizer, num_groups: int) -> None:
         """One optimizer step, at the learning rate of a sub-step."""

@@ -132,7 +132,11 @@ class SimultaneousStrategy(Strategy):
         self._steps += 1
         self._apply(1.0 / m if self.reduce == "mean" else 1.0)
         cost = StepCost(1, m, m, m, evaluation.num_samples)
-        return StepReport(evaluation.values, cost)
+        return StepReport(evaluation.values, cost, substeps=tuple((k,) for k in range(m)))
+
+    def stepped_tensors(self) -> list[Tensor]:
+        """The update buffer: each task's optimizer adds its update to it."""
+        return list(self._update)
 
     def _check_updates(self, batch: Batch) -> None:
         """Raise NonFiniteError if the summed update is NaN or infinite, before it reaches the parameters."""

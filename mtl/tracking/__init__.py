@@ -3,10 +3,11 @@
 from mtl.tracking.base import Event, Tracker, finite
 from mtl.tracking.jsonl import JsonlTracker, last_checkpoint, read_events
 from mtl.tracking.progress import make_progress
-from mtl.tracking.settings import TrackingSettings
+from mtl.tracking.settings import DiagnosticsSettings, TrackingSettings
 from mtl.tracking.wandb import WandbTracker
 
 __all__ = [
+    "DiagnosticsSettings",
     "Event",
     "JsonlTracker",
     "Tracker",

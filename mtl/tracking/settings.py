@@ -6,6 +6,19 @@ from mtl.validation import check_bool, check_choice, check_count
 
 
 @dataclass
+class DiagnosticsSettings:
+    """What is measured of task gradients and updates beside training. See configs/tracking/jsonl.yaml."""
+
+    every: int | None = None
+    path: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            check_count("tracking.diagnostics.every", self.every)
+        check_bool("tracking.diagnostics.path", self.path)
+
+
+@dataclass
 class TrackingSettings:
     """What is recorded and shown. See configs/tracking/*.yaml."""
 
@@ -17,6 +30,7 @@ class TrackingSettings:
     tags: list[str] = field(default_factory=list)
     log_every_steps: int = 20
     progress: str = "auto"
+    diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
 
     def __post_init__(self) -> None:
         check_bool("tracking.wandb", self.wandb)

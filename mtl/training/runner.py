@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mtl.datasets.base import Loader
+from mtl.diagnostics import Recorder
 from mtl.errors import NonFiniteError, RunDirectoryError
 from mtl.models import build_model
 from mtl.objective import MultiTaskObjective
@@ -68,6 +69,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     loaders,
                     spec.trainer,
                     spec.tracking.log_every_steps,
+                    Recorder(objective, spec.strategy, spec.tracking.diagnostics.every, spec.tracking.diagnostics.path),
                     directory.checkpoint,
                     trackers,
                     {**_identity(spec), "data": fingerprint},

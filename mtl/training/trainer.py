@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from mtl.datasets.base import Loader
+from mtl.diagnostics import Recorder
 from mtl.errors import NonFiniteError
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import StepCost, StepReport, Strategy
@@ -47,6 +48,7 @@ class Trainer:
         loaders: "train", "test" and possibly "val".
         settings: Loop settings.
         log_every_steps: A `step` event each n-th step.
+        recorder: Measures at some steps; its time is not billed to training.
         checkpoint: Where checkpoints go.
         trackers: Receivers of events.
         identity: Stored in the checkpoint and compared on resume.
@@ -61,6 +63,7 @@ class Trainer:
         loaders: Mapping[str, Loader],
         settings: TrainerSettings,
         log_every_steps: int,
+        recorder: Recorder,
         checkpoint: Path,
         trackers: Sequence[Tracker],
         identity: Mapping[str, Any],
@@ -72,6 +75,7 @@ class Trainer:
         self.loaders = loaders
         self.settings = settings
         self.log_every_steps = log_every_steps
+        self.recorder = recorder
         self.checkpoint = checkpoint
         self.trackers = trackers
         self.identity = identity
@@ -121,7 +125,13 @@ class Trainer:
         every = self.settings.checkpoint_every_steps
         started = _Clock.read()
         for batch in self.loaders["train"].batches(self.epoch, self.batch):
+            measured = self.recorder.due(self.step + 1)
+            if measured:
+                self._add_time_since(started)
+                self.recorder.measure(batch)
+                started = _Clock.read()
             report = self.strategy.step(batch)
+            self.recorder.stepped()
             self.batch += 1
             self.step += 1
             self.cost = self.cost + report.cost
@@ -130,17 +140,22 @@ class Trainer:
                 self._advance_schedulers()
             if self.step % self.log_every_steps == 0:
                 self._log_step(report)
+            if measured:
+                self._add_time_since(started)
+                found = self.recorder.record(report)
+                self.log({"event": "diagnostics", "step": self.step, "epoch": self.epoch, **found})
+                started = _Clock.read()
             if self.step == self.total_steps:
                 break
             if every is not None and self.step % every == 0 and self.batch < len(self.loaders["train"]):
                 self._add_time_since(started)
                 self.save()
                 started = _Clock.read()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         self._add_time_since(started)
 
     def _add_time_since(self, started: "_Clock") -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         now = _Clock.read()
         self.train_seconds += now.wall - started.wall
         self.train_cpu_seconds += now.cpu - started.cpu
@@ -214,6 +229,7 @@ class Trainer:
             "loss_sum": self._loss_sum,
             "cost": asdict(self.cost),
             "history": self.history,
+            **self.recorder.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -226,6 +242,7 @@ class Trainer:
         self._loss_sum.copy_(state["loss_sum"])
         self.cost = StepCost(**state["cost"])
         self.history = list(state["history"])
+        self.recorder.load_state_dict(state)
         set_rng_state(state["rng"], self.objective.device)
 
 

@@ -59,6 +59,10 @@ STEPWISE = ["scheduler=cosine", "scheduler.interval=step", "scheduler.factory.T_
 STOCHASTIC = ["backbone=lenet_released", "heads=mlp_released", "strategy=selective_groups", "scheduler=cosine"]
 
 
+DIAGNOSTICS = ["tracking.diagnostics.every=4", "tracking.diagnostics.path=true"]
+KINDS = ("step", "diagnostics", "evaluation")
+
+
 def evaluate(path):
     return evaluate_run(build_spec(*read_config(RunDirectory(path))), path)
 
@@ -79,7 +83,7 @@ def record(path, *kinds):
 
 def assert_same_run(first, second):
     assert (first / "checkpoints/last.pt").read_bytes() == (second / "checkpoints/last.pt").read_bytes()
-    assert record(first, "step", "evaluation") == record(second, "step", "evaluation")
+    assert record(first, *KINDS) == record(second, *KINDS)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (first, second)]
     for key in ("status", "metrics", "steps", "epochs", "config_hash", "selection"):
         assert summaries[0][key] == summaries[1][key]
@@ -95,8 +99,8 @@ class Stop(Exception):
 
 
 def test_a_run_stopped_mid_epoch_continues_to_the_same_bits(tmp_path, monkeypatch):
-    """With dropout, shuffling, a drawing strategy, a scheduler: everything that has a state."""
-    overrides = [*RUN, *STOCHASTIC, "strategy.grouping.warmup_iterations=3"]
+    """With dropout, shuffling, a drawing strategy, a scheduler, diagnostics: everything that has a state."""
+    overrides = [*RUN, *STOCHASTIC, *DIAGNOSTICS, "strategy.grouping.warmup_iterations=3"]
     run_overrides(overrides, tmp_path / "straight")
     from mtl.strategies import SequentialStrategy
 

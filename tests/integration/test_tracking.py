@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mtl.config import run_overrides
+from mtl.config import run_overrides, train_main
 from mtl.tracking import JsonlTracker, read_events
 from mtl.tracking.base import finite
+from mtl.training.checkpoint import load_checkpoint
 from tests.problems import REPOSITORY
+from tests.toys import same_state
 
 QUICK = [
     "dataset.train_size=64",
@@ -43,6 +45,38 @@ def test_the_record_of_a_run(tmp_path):
 def test_groups_are_recorded_by_name(tmp_path):
     run_overrides([*QUICK, "strategy=igd", "tracking.progress=none"], tmp_path)
     assert read_events(tmp_path / "metrics.jsonl")[2]["groups"] == [["left"], ["right"]]
+
+
+DIAGNOSED = [*QUICK, "tracking.progress=none", "tracking.diagnostics.every=2", "tracking.diagnostics.path=true"]
+
+
+def test_diagnostics_are_events_of_their_own(tmp_path):
+    """The keys that readers rely on; and a run without them has the same metrics and the same network."""
+    summary = run_overrides([*DIAGNOSED, "strategy=selective_groups"], tmp_path / "on")
+    events = [event for event in read_events(tmp_path / "on/metrics.jsonl") if event["event"] == "diagnostics"]
+    assert [(event["step"], event["epoch"]) for event in events] == [(2, 0), (4, 1)]
+    for event in events:
+        assert set(event) == {
+            *("event", "step", "epoch", "gradient_norms", "cosines", "magnitude_similarity", "conflict_rate"),
+            *("condition_number", "angle_to_uniform", "update_norm", "update_share", "path_length", "displacement"),
+            *("groups", "affinity"),
+        }
+        assert list(event["update_share"]) == ["backbone.conv1", "backbone.conv2", "backbone.linear"]
+        assert len(event["cosines"]) == len(event["affinity"]) == 2
+    plain = run_overrides([*QUICK, "tracking.progress=none", "strategy=selective_groups"], tmp_path / "off")
+    assert plain["metrics"] == summary["metrics"]
+    assert plain["config_hash"] == summary["config_hash"]
+    saved = [load_checkpoint(tmp_path / name / "checkpoints/last.pt") for name in ("on", "off")]
+    assert set(saved[0]) - set(saved[1]) == {"path"}
+    for key in set(saved[1]):
+        assert same_state(saved[0][key], saved[1][key]), key
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "often"])
+def test_a_wrong_interval_of_diagnostics_is_refused(tmp_path, value, capsys):
+    assert train_main([*QUICK, f"tracking.diagnostics.every={value}", f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert "every" in capsys.readouterr().err
+    assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
 def test_a_record_continues_at_its_checkpoint(tmp_path):
