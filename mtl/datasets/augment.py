@@ -97,19 +97,18 @@ class BoundAugmentation:
         options, device = self.options, batch.inputs.device
         draws = torch.rand(count, 9, generator=generator, dtype=torch.float64)
         factors = torch.tensor(options.zoom, dtype=torch.float64)[(draws[:, 0] * len(options.zoom)).long()]
-        flips = (draws[:, 1] < options.flip).to(device)
+        flips = draws[:, 1] < options.flip
+        inputs = _jitter(batch.inputs, draws[:, 6:9], options.jitter, self.mean, self.std)
+        if max(options.zoom) == 1 and not options.shift and not options.flip:
+            return Batch(inputs, batch.targets)
         rows = _window(height, factors, draws[:, 2], options.shift, draws[:, 3])
         columns = _window(width, factors, draws[:, 4], options.shift, draws[:, 5])
-        inputs = _jitter(batch.inputs, draws[:, 6:9], options.jitter, self.mean, self.std)
-        if max(options.zoom) > 1 or options.shift:
-            inputs = _bilinear(_bilinear(inputs, rows.to(device), -2), columns.to(device), -1)
-        inputs = torch.where(flips.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
-        targets = {}
-        for task, target in batch.targets.items():
-            quantity = self.quantities[task]
-            if max(options.zoom) > 1 or options.shift:
-                target = zoom_target(target, rows.to(device), columns.to(device), factors.to(device), quantity)
-            targets[task] = flip_target(target, flips, quantity)
+        columns = torch.where(flips[:, None], columns.flip(1), columns)
+        inputs = _bilinear(_bilinear(inputs, rows, -2), columns, -1)
+        targets = {
+            task: move_target(target, rows, columns, factors.to(device), flips.to(device), self.quantities[task])
+            for task, target in batch.targets.items()
+        }
         return Batch(inputs, targets)
 
 
@@ -130,56 +129,67 @@ def _window(size: int, factors: Tensor, place: Tensor, shift: int, amount: Tenso
     return start[:, None] + (ticks[None] + moved[:, None]) * window[:, None] / size
 
 
+def _take(maps: Tensor, index: Tensor, dim: int) -> Tensor:
+    """Entries `index` (B, n) of (B, C, H, W) along one of the last two axes, for every sample its own.
+
+    Rows are taken whole: on a CPU that is ten times as fast as `gather`, which goes pixel by pixel.
+    """
+    index = index.to(maps.device)
+    count, channels, height, width = maps.shape
+    if dim == -1:
+        return maps.gather(3, index.view(count, 1, 1, -1).expand(-1, channels, height, -1))
+    first = torch.arange(count * channels, device=maps.device).view(count, channels, 1) * height
+    return maps.reshape(-1, width).index_select(0, (first + index[:, None]).flatten()).view_as(maps)
+
+
+def _along(numbers: Tensor, dim: int) -> Tensor:
+    """(B, n) so that it goes along one of the last two axes of (B, C, H, W)."""
+    return numbers.view((len(numbers), 1, -1, 1) if dim == -2 else (len(numbers), 1, 1, -1))
+
+
 def _bilinear(images: Tensor, centres: Tensor, dim: int) -> Tensor:
     """Linear interpolation of (B, C, H, W) along one of the last two axes; the border pixels are repeated."""
-    size = images.shape[dim]
-    position = (centres - 0.5).clamp(0, size - 1)
-    low = position.floor().long().clamp(max=max(size - 2, 0))
-    weight = (position - low).to(images.dtype)
-    shape = (len(images), 1, -1, 1) if dim == -2 else (len(images), 1, 1, -1)
-    grid = list(images.shape)
-
-    def take(index: Tensor) -> Tensor:
-        return images.gather(dim, index.view(shape).expand(grid))
-
-    share = weight.view(shape)
-    return take(low) * (1 - share) + take((low + 1).clamp(max=size - 1)) * share
+    last = images.shape[dim] - 1
+    position = (centres - 0.5).clamp(0, last)
+    low = position.floor().long()
+    share = _along((position - low).to(images.dtype), dim)
+    taken = _take(images, low, dim)
+    if not share.any():
+        return taken
+    share = share.to(images.device)
+    return taken.mul_(1 - share).add_(_take(images, (low + 1).clamp(max=last), dim).mul_(share))
 
 
-def zoom_target(target: Tensor, rows: Tensor, columns: Tensor, factors: Tensor, quantity: Quantity) -> Tensor:
-    """The nearest pixel of a target under a zoom, with what the zoom does to its values.
+def move_target(
+    target: Tensor, rows: Tensor, columns: Tensor, factors: Tensor, flips: Tensor, quantity: Quantity
+) -> Tensor:
+    """The nearest pixel of a target under a zoom and a flip, with what they do to its values.
 
     Args:
         target: (B, H, W) int64, or (B, C + 1, H, W) float32 whose last channel is the validity.
         rows: (B, H) source coordinates of pixel centres; outside of 0..H is void or invalid.
         columns: (B, W) likewise.
         factors: (B,) zoom s.
-        quantity: What the target is.
+        flips: (B,) where `columns` run backwards.
+        quantity: What the target is; normals are (x, y, z), offsets (y, x).
     """
-    height, width = target.shape[-2:]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    row, column = rows.floor().long().clamp(0, height - 1), columns.floor().long().clamp(0, width - 1)
-    index = row[:, :, None] * width + column[:, None, :]
+    taken = target if target.dim() == 4 else target.unsqueeze(1)
+    for centres, dim in ((rows, -2), (columns, -1)):
+        size = taken.shape[dim]
+        taken = _take(taken, centres.floor().long().clamp(0, size - 1), dim)
+        outside = (centres < 0) | (centres >= size)
+        if outside.any():
+            taken.masked_fill_(_along(outside, dim).to(taken.device), IGNORE if target.dim() == 3 else 0)
     if target.dim() == 3:
-        taken = target.flatten(1).gather(1, index.flatten(1)).view_as(target)
-        return taken.masked_fill(~inside, IGNORE)
-    channels = target.shape[1]
-    taken = target.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, channels, -1)).view_as(target)
-    taken = taken * inside[:, None]
+        return taken.squeeze(1)
     scale = factors.to(target.dtype).view(-1, 1, 1, 1)
     if quantity == "depth":
         taken[:, :-1] /= scale
     elif quantity in ("disparity", "offsets"):
         taken[:, :-1] *= scale
-    return taken
-
-
-def flip_target(target: Tensor, flips: Tensor, quantity: Quantity) -> Tensor:
-    """The mirrored target where `flips` (B,) is true; normals are (x, y, z), offsets (y, x)."""
-    flipped = target.flip(-1)
     if quantity in ("normals", "offsets"):
-        flipped[:, 0 if quantity == "normals" else 1] *= -1
-    return torch.where(flips.view(-1, *[1] * (target.dim() - 1)), flipped, target)
+        taken[:, 0 if quantity == "normals" else 1] *= (1 - 2 * flips.to(target.dtype)).view(-1, 1, 1)
+    return taken
 
 
 def _jitter(

@@ -40,7 +40,7 @@ class Field:
         kind: `image` (3, H, W), `labels` (H, W), `values` (C, H, W) or `attributes` (A,).
         shape: Of one sample.
         low: Smallest legal valid entry.
-        high: Largest legal valid entry.
+        high: Largest legal valid entry; of labels at most 127, as batches are made of them as int8.
         info: Unit, axes and origin, for people.
     """
 
@@ -50,6 +50,9 @@ class Field:
     low: float
     high: float
     info: str
+
+    def __post_init__(self) -> None:
+        assert self.kind != "labels" or self.high <= 127, f"{self.name}: labels up to {self.high} do not fit"
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -76,8 +76,7 @@ class PackedSplit(Split):
         """Read, move to the device, convert."""
         chosen = self.rows[rows]
         stored = {name: self._read(name, chosen) for name in self._fields()}
-        images = stored["image"].float().div_(255)
-        images = images.flip(1) if self.bgr else images
+        images = (stored["image"].flip(1) if self.bgr else stored["image"]).float().div_(255)
         if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
             mean, std = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
             images = images.sub_(mean).div_(std)
@@ -112,47 +111,54 @@ class PackedSplit(Split):
             count = self.manifest.counts[self.part]
             mapped = open_array(self.directory, self.part, self.manifest.field(name), count)
             self._arrays[name] = np.asarray(mapped)  # a plain view: indexing a np.memmap runs Python code each time
-        return torch.from_numpy(self._arrays[name][rows.numpy()]).to(self.device)
+        entries = torch.from_numpy(self._arrays[name][rows.numpy()])
+        if self.manifest.field(name).kind == "attributes":
+            entries = entries.t().long().contiguous().t()  # once for all tasks, and a task's column in one piece
+        return entries.to(self.device)
+
+
+# Most of the time of a batch is spent below. On a CPU one pass of arithmetic over pixels runs at the speed of memory;
+# comparisons, masks, `sqrt` and reductions along a short axis take 5 to 100 times as long, so there are none.
 
 
 def convert(stored: Tensor, target: Target) -> Tensor:
     """Stored entries (B, ...) to a target as the losses read it."""
     if target.kind == "attribute":
         return stored[:, target.column].long()
-    if target.kind in ("labels", "edges"):
-        labels = _classes(stored, target)
-        return labels if target.kind == "labels" else boundaries(labels)
+    if target.kind == "labels":
+        return _classes(stored, target).long()
+    if target.kind == "edges":
+        return boundaries(_classes(stored, target)).long()
     return _with_validity(stored, unit=target.kind == "directions")
 
 
 def _with_validity(stored: Tensor, *, unit: bool) -> Tensor:
-    """(B, C, H, W) with NaN = invalid -> (B, C + 1, H, W) float32; vectors of length 1 where `unit`.
-
-    Few passes over the pixels and none along a short axis: this is most of the time of a batch.
-    """
+    """(B, C, H, W) with NaN = invalid -> (B, C + 1, H, W) float32; vectors of length 1 where `unit`."""
     batch, channels, *size = stored.shape
     made = torch.empty((batch, channels + 1, *size), dtype=torch.float32, device=stored.device)
     values, valid = made[:, :-1], made[:, -1]
     values.copy_(stored)
-    total = values[:, 0].square()
-    for channel in range(1, channels):
-        total.addcmul_(values[:, channel], values[:, channel])
-    invalid = total.isfinite().logical_not_()  # squares of float16 do not overflow
-    valid.copy_(invalid).neg_().add_(1)
-    if unit:
-        values.div_(total.sqrt_().clamp_min_(1e-6).unsqueeze(1))  # float16 is 0.03 degrees off unit length
-    values.masked_fill_(invalid.unsqueeze(1), 0)
-    return made
+    if channels == 1 and not unit:
+        torch.clamp(values[:, 0], 1, 1, out=valid)  # 1, or NaN
+    else:
+        torch.mul(values[:, 0], values[:, 0], out=valid)  # squares of float16 do not overflow
+        for channel in range(1, channels):
+            valid.addcmul_(values[:, channel], values[:, channel])
+        if unit:
+            values.mul_(valid.rsqrt().unsqueeze(1))  # float16 is 0.03 degrees off unit length
+        valid.clamp_(1, 1)
+    return made.nan_to_num_(0, 0, 0)
 
 
 def _classes(stored: Tensor, target: Target) -> Tensor:
-    """Stored labels -> class ids."""
-    if target.classes is None:
-        return stored.long().masked_fill_(stored == VOID, target.void)
-    table = torch.full((256,), IGNORE)
-    table[: len(target.classes)] = torch.tensor(target.classes)
+    """Stored labels -> class ids, int8."""
+    if target.classes is None and target.void == IGNORE:
+        return stored.view(torch.int8)  # VOID is -1 there, and no class is above 127
+    classes = range(VOID) if target.classes is None else target.classes
+    table = torch.full((256,), IGNORE, dtype=torch.int8)
+    table[: len(classes)] = torch.tensor(classes).to(torch.int8)
     table[VOID] = target.void
-    return table.to(stored.device)[stored.long()]
+    return table.to(stored.device).index_select(0, stored.flatten().int()).view_as(stored)
 
 
 def boundaries(labels: Tensor) -> Tensor:
@@ -160,11 +166,12 @@ def boundaries(labels: Tensor) -> Tensor:
 
     A boundary is two pixels wide, one on either side. Void is no class: there is no edge between it and a class.
     """
+    valid = labels.clamp(-1, 0).add_(1)
     edges = torch.zeros_like(labels)
     for dim in (1, 2):
         size = labels.shape[dim]
-        first, second = labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1)
-        differs = ((first != second) & (first != IGNORE) & (second != IGNORE)).long()
-        edges.narrow(dim, 0, size - 1).bitwise_or_(differs)
-        edges.narrow(dim, 1, size - 1).bitwise_or_(differs)
-    return edges.masked_fill_(labels == IGNORE, IGNORE)
+        first, second = (slice(None),) * dim + (slice(size - 1),), (slice(None),) * dim + (slice(1, size),)
+        differs = (labels[first] ^ labels[second]).clamp_(max=1).mul_(valid[first]).mul_(valid[second])
+        edges[first] |= differs
+        edges[second] |= differs
+    return edges.add_(valid).sub_(1)
