@@ -144,8 +144,8 @@ def _with_validity(stored: Tensor, *, unit: bool) -> Tensor:
         torch.mul(values[:, 0], values[:, 0], out=valid)  # squares of float16 do not overflow
         for channel in range(1, channels):
             valid.addcmul_(values[:, channel], values[:, channel])
-        if unit:
-            values.mul_(valid.rsqrt().unsqueeze(1))  # float16 is 0.03 degrees off unit length
+        scale = valid.rsqrt() if unit else torch.clamp(valid, 1, 1)
+        values.mul_(scale.unsqueeze(1))  # float16 is 0.03 degrees off unit length; NaN reaches all channels
         valid.clamp_(1, 1)
     return made.nan_to_num_(0, 0, 0)
 

@@ -276,3 +276,34 @@ def test_boundaries_against_a_slow_twin():
     assert torch.equal(boundaries(labels), expected)
     stored = torch.where(labels == -1, 255, labels).to(torch.uint8)
     assert torch.equal(convert(stored, Target("labels", "edges")), expected)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("values", 1), ("values", 2), ("directions", 3)])
+def test_values_against_a_slow_twin(kind, channels):
+    """NaN of either sign, in one channel or all; zeros and the longest float16 are values."""
+    stream = np.random.RandomState(7)
+    stored = stream.normal(size=(3, channels, H, W)).astype(np.float16)
+    stored[0, :, 1, 2], stored[1, 0, 3, 4] = np.nan, np.copysign(np.nan, -1)
+    stored[2, :, 0, 0] = 0
+    stored[2, :, 0, 1] = 65504 if kind == "values" else 6e-8
+    found = convert(torch.from_numpy(stored), Target("depth", kind)).numpy()
+    assert found.shape == (3, channels + 1, H, W)
+    for b, i, j in np.ndindex(3, H, W):
+        entry = stored[b, :, i, j].astype(np.float64)
+        valid = not np.isnan(entry).any()
+        length = np.linalg.norm(entry) if kind == "directions" and valid and entry.any() else 1
+        expected = [*(entry / length if valid else 0 * stored[b, :, 0, 0]), valid]
+        assert found[b, :, i, j] == pytest.approx(np.array(expected, np.float64), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["labels", "edges"])
+@pytest.mark.parametrize("classes", [None, tuple(range(127, -1, -1))])
+@pytest.mark.parametrize("void", [-1, 0])
+def test_every_label_against_a_table(kind, classes, void):
+    stored = torch.cat([torch.arange(128), torch.tensor([255] * 4)]).to(torch.uint8)
+    stored = stored[torch.randperm(132, generator=torch.Generator().manual_seed(0))].view(1, 11, 12)
+    table = dict(enumerate(classes or range(128))) | {255: void}
+    expected = torch.tensor([table[label] for label in stored.flatten().tolist()]).view_as(stored)
+    found = convert(stored, Target("labels", kind, classes=classes, void=void))
+    assert found.dtype == torch.int64
+    assert torch.equal(found, expected if kind == "labels" else boundaries(expected))
