@@ -189,6 +189,7 @@ def _check_mixed(runs: Sequence[Run], allow_mixed: bool) -> list[str]:
             "selection rules",
             {str(run.path): str(run.selection.get("rule", "unknown")) for run in runs if run.completed},
         ),
+        ("preparations of the data", {str(run.path): run.data_note or "official" for run in runs}),
     ):
         kinds = sorted(set(values.values()))
         if len(kinds) < 2:

@@ -58,6 +58,8 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
         f"Ours: {len(runs)} runs ({', '.join(f'{count} {key}' for key, count in sorted(status.items()))}), split "
         f"{table.definition.split}; mean ± sample standard deviation over seeds; length {_listing(lengths)}."
     )
+    data = Counter(run.data_note or "official" for run in runs)
+    result += [f"Data: {_listing(data)}."] if set(data) != {"official"} else []
     rules = Counter(str(run.selection.get("rule", "unknown")) for run in runs if run.selection)
     result.append(f"Selection rule of the epoch: {_listing(rules)}.")
     result += [f"WARNING: {text}." for text in undefined_on_validation(runs)]

@@ -10,6 +10,7 @@ from torch import nn
 
 from mtl.config import compose_config, prepare_main, train_main
 from mtl.config.build import build_spec, config_text
+from mtl.datasets.sources import LAYOUTS
 from mtl.errors import DataError
 from mtl.training import evaluate_run, run
 from tests.miniatures import TEST, TRAIN, WRITERS
@@ -80,6 +81,22 @@ def test_an_archive_gives_the_same_set_as_its_directory(prepared, tmp_path, caps
     for path in (prepared / "prepared" / "nyuv2-24x32").glob("*.bin"):
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert sorted(path.name for path in tmp_path.glob("from_archive*")) == ["from_archive"]
+
+
+@pytest.mark.parametrize("dataset", LAYOUTS)
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt"])
+def test_an_archive_that_leads_out_is_refused_and_leaves_nothing(dataset, name, tmp_path, capsys):
+    with tarfile.open(tmp_path / "raw.tgz", "w:gz") as bundle:
+        bundle.addfile(tarfile.TarInfo("fine.txt"))
+        bundle.addfile(tarfile.TarInfo(name))
+    out = tmp_path / "deep" / "out"
+    assert prepare_main([f"dataset={dataset}", f"source={tmp_path / 'raw.tgz'}", f"out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert f"its member `{name}` leads out of the directory" in error
+    assert "Use the official archive" in error
+    assert not out.exists()
+    assert not out.with_name("out.unpacked").exists()
+    assert not list(tmp_path.rglob("evil.txt"))
 
 
 @pytest.mark.parametrize(

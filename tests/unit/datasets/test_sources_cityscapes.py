@@ -230,6 +230,12 @@ def edit(kind, value):
     return do
 
 
+TREES = [
+    ("leftImg8bit", "leftImg8bit"),
+    ("gtFine", "gtFine_labelIds"),
+    ("gtFine", "gtFine_instanceIds"),
+    ("disparity", "disparity"),
+]
 DAMAGE = {
     **{
         f"missing {end}": (
@@ -237,23 +243,21 @@ DAMAGE = {
             lambda root, tree=tree, end=end: place(root, tree, end).unlink(),
             rf"ulm/ulm_000002_000019_{end}.png` is missing\. Get the archive.*allow_partial",
         )
-        for tree, end in [
-            ("leftImg8bit", "leftImg8bit"),
-            ("gtFine", "gtFine_labelIds"),
-            ("gtFine", "gtFine_instanceIds"),
-            ("disparity", "disparity"),
-        ]
+        for tree, end in TREES
     },
     "no frame": (
         "official",
         lambda root: [path.unlink() for path in root.glob("*/val/*/*.png")],
         r"leftImg8bit/val` holds no frame",
     ),
-    "truncated image": (
-        "official",
-        lambda root: truncate(place(root, "leftImg8bit", "leftImg8bit")),
-        r"ulm_000002_000019_leftImg8bit.png` is truncated",
-    ),
+    **{
+        f"truncated {end}": (
+            "official",
+            lambda root, tree=tree, end=end: truncate(place(root, tree, end)),
+            rf"ulm_000002_000019_{end}.png` is truncated.*Get the archive",
+        )
+        for tree, end in TREES
+    },
     "label above the classes": (
         "official",
         paint("gtFine", "gtFine_labelIds", np.full(FRAME, 34, np.uint8)),
@@ -278,6 +282,12 @@ DAMAGE = {
     "depth in metres": ("mtan", edit("depth", 40.0), r"train/depth/2.npy` holds 0 to 40, expected inverse depth"),
     "label above 7": ("mtan", edit("label_7", 7), r"label_7/2.npy` holds -1 to 7, expected classes 0 to 6"),
     "image in bytes": ("mtan", edit("image", 200), r"image/2.npy` holds .* to 200, expected RGB"),
+    "truncated npy": ("mtan", lambda root: truncate(root / "val/depth/1.npy"), r"val/depth/1.npy` is truncated.*Get"),
+    "wrong size of an array": (
+        "mtan",
+        lambda root: np.save(root / "train/label_7/2.npy", np.zeros((32, 64))),
+        r"label_7/2.npy` should have 64x128 pixels.*Found 32x64",
+    ),
     "gap": ("mtan", lambda root: (root / "train/image/3.npy").unlink(), r"train/image/3.npy` is missing"),
     "missing pair": ("mtan", lambda root: (root / "val/depth/1.npy").unlink(), r"val/depth/1.npy` is missing"),
     "no labels of the test set": (

@@ -108,6 +108,19 @@ def edit_mat(name, value):
     return do
 
 
+def reshape_mat(name, shape):
+    """Zeros of another shape in place of a data set, or nothing."""
+
+    def do(root):
+        with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
+            kind = file[name].dtype
+            del file[name]
+            if shape is not None:
+                file[name] = np.zeros(shape, kind)
+
+    return do
+
+
 def paint(path, array):
     Image.fromarray(array).save(path)
 
@@ -182,6 +195,12 @@ DAMAGE = {
         lambda root: np.save(root / "train/image/2.npy", np.zeros(SIZE)),
         r"image/2.npy` should be numbers of shape",
     ),
+    "wrong size of an array": (
+        "mtan",
+        lambda root: np.save(root / "train/depth/2.npy", np.ones((20, 30, 1))),
+        r"depth/2.npy` should have 48x64.*Found 20x30",
+    ),
+    "nan in a label": ("mtan", edit_npy("label", set_at(np.nan)), r"label/2.npy` holds nan to nan, expected classes 0"),
     "truncated npy": ("mtan", lambda root: truncate(root / "val/depth/1.npy"), r"val/depth/1.npy` is truncated"),
     "missing npy": ("mtan", lambda root: (root / "val/depth/1.npy").unlink(), r"val/depth/1.npy` is missing"),
     "pickle": (
@@ -199,6 +218,21 @@ DAMAGE = {
         "official",
         lambda root: truncate(root / "nyu_depth_v2_labeled.mat"),
         r"labeled.mat` is truncated or no HDF5 file",
+    ),
+    "no depth in the official file": (
+        "official",
+        reshape_mat("depths", None),
+        r"labeled.mat` has no `depths`; it has images, labels\. Get",
+    ),
+    "frames of another size in the official file": (
+        "official",
+        reshape_mat("depths", (9, 64, 40)),
+        r"labeled.mat` should have the shapes .*\(9, 64, 48\).*Found .*\(9, 64, 40\)",
+    ),
+    "axes as MATLAB shows them": (
+        "official",
+        reshape_mat("images", (48, 64, 3, 9)),
+        r"labeled.mat` should have the shapes",
     ),
     "no split": ("official", lambda root: (root / "splits.mat").unlink(), r"`splits.mat` is missing beside"),
     "split beyond the file": (

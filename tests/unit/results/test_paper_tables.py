@@ -250,6 +250,17 @@ def test_mixed_selection_rules_are_refused(runs, tmp_path):
         table_of([other, *runs[1:]])
 
 
+def test_what_the_data_are_stands_in_the_notes_and_mixed_preparations_are_refused(runs, tmp_path):
+    assert "Data:" not in text_of(table_of(runs))
+    noted = [make(tmp_path / "x", one, 90.0, 70.0, data_note="Digits (a part)") for one in PLAN]
+    assert "- Data: Digits (a part)." in text_of(table_of(noted))
+    with pytest.raises(UserError, match=r"2 preparations of the data[\s\S]*Digits \(a part\): 1 runs"):
+        table_of([noted[0], *runs[1:]])
+    assert "2 preparations of the data are mixed (allow_mixed=true)" in text_of(
+        table_of([noted[0], *runs[1:]], allow_mixed=True)
+    )
+
+
 def test_runs_of_other_experiments_and_learning_rates_are_left_out_and_counted(runs, tmp_path):
     elsewhere = make(tmp_path, PLAN[0], 1.0, 1.0, "elsewhere", experiment="other")
     outside = make(tmp_path, PLAN[0], 1.0, 1.0, "outside", config_hash="lr 7")
