@@ -74,14 +74,31 @@ def _main(arguments: list[str]) -> int:
     if out.suffix not in (".png", ".pdf"):
         raise ConfigError(f"`out` should end in .png or .pdf; both are written. Found `out={out}`.")
     paths = [Path(value) for value in values["run"]] if "run" in values else _completed(Path(values["runs"][0]))
-    split, samples = values.get("split", ["test"])[0], _parse_samples(values)
-    runs = []
+    written = draw_runs(paths, values.get("split", ["test"])[0], _parse_samples(values), out)
+    sys.stdout.write("Written:\n" + "".join(f"  {path}\n" for path in written))
+    return 0
+
+
+def draw_runs(paths: Sequence[Path], split: str, samples: tuple[int, ...] | None, out: Path) -> tuple[Path, Path]:
+    """Let runs predict and draw it; says on the terminal which run stands under which label.
+
+    Args:
+        paths: The run directories.
+        split: Split of the samples.
+        samples: Indices in it; evenly over it if None.
+        out: Where to write; `.png` and `.pdf` stand for its suffix.
+
+    Returns:
+        Paths of the PNG and the PDF.
+
+    Raises:
+        UserError: A run's tasks are not dense, it has no such split or samples, or the runs have different data.
+    """
+    runs: list[Predictions] = []
     for path in paths:
         runs.append(_predict(path, split, samples))
         _check_same_data(runs[0], runs[-1], split)
-    written = _draw(runs, split, out)
-    sys.stdout.write("Written:\n" + "".join(f"  {path}\n" for path in written))
-    return 0
+    return _draw(runs, split, out)
 
 
 def _parse_samples(values: dict[str, list[str]]) -> tuple[int, ...] | None:
@@ -174,7 +191,7 @@ def _check_same_data(first: Predictions, other: Predictions, split: str) -> None
         )
 
 
-def _draw(runs: Sequence[Predictions], split: str, out: Path) -> tuple[Path, ...]:
+def _draw(runs: Sequence[Predictions], split: str, out: Path) -> tuple[Path, Path]:
     longest = max(runs, key=lambda run: len(run.tasks))
     tasks = {task.name: task for run in (longest, *runs) for task in run.tasks}
     owners = {name: next(run for run in runs if name in run.outputs) for name in tasks}

@@ -9,16 +9,13 @@ from mtl.errors import UserError
 from mtl.results.comparison import Column, Comparison, Row
 from mtl.results.runs import SINGLE_TASK, Method, Run, group_methods
 from mtl.results.statistics import mean, sample_sd
+from mtl.results.styles import UNITS, method_styles
 from mtl.results.tables import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008) without its yellow, which vanishes as a line on white; then two dark tones of Tol's muted scheme.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6B6B00")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h", "<", ">", "p")
-UNITS = {"accuracy": "%", "miou": "%", "pix_acc": "%"}
 _GREY = "#444444"
 _RC: Any = {
     "backend": "Agg",
@@ -56,7 +53,7 @@ def scatter_two_tasks(source: Comparison | Sequence[Run], path: Path, metric: st
         row for row in comparison.rows if not row.method.runs[0].is_single_task and x in row.values and y in row.values
     ]
     baselines = [row for row in comparison.rows if row.method.is_baseline]
-    styles = _styles([row.label for row in comparison.rows if not row.method.is_baseline])
+    styles = method_styles([row.label for row in comparison.rows if not row.method.is_baseline])
     with _figure(6.4, 4.2) as figure:
         axes = figure.add_subplot()
         for row in baselines:
@@ -90,7 +87,7 @@ def learning_curves(runs: Sequence[Run], path: Path, split: str = "val") -> tupl
         UserError: No completed run was evaluated on `split`.
     """
     methods = group_methods(runs)
-    styles = _styles([method.label for method in methods if not method.is_baseline])
+    styles = method_styles([method.label for method in methods if not method.is_baseline])
     primary = {
         task: (name, info.higher_is_better)
         for run in sorted(runs, key=lambda run: (-run.num_tasks, str(run.path)))
@@ -222,12 +219,6 @@ def _curve_label(method: Method) -> str:
     lost = len(method.runs) - len(method.completed)
     label = method.label.replace(SINGLE_TASK, "single task")
     return f"{label} ({lost} not completed)" if lost else label
-
-
-def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Color and marker by name, so that a method looks the same in every figure of one comparison."""
-    ordered = sorted(labels)
-    return {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(ordered)}
 
 
 def _axis_label(column: Column, split: str) -> str:

@@ -73,10 +73,25 @@ def difference(values: Sequence[float], uncertainty: float = 0.0) -> Difference:
     centre, sd, n = mean(values), sample_sd(values), len(values)
     if sd is None:
         return Difference(centre, None, n, None, None, None, None)
-    half = math.hypot(float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n), uncertainty)
+    half = math.hypot(half_width(sd, n), uncertainty)
     return Difference(
         centre, sd, n, half, _p_value(centre, sd, n), bootstrap_interval(values), seeds_needed(centre, sd)
     )
+
+
+def half_width(sd: float, n: int) -> float:
+    """Of the 95 % interval of Student's t for a mean of n >= 2 values with this sample standard deviation."""
+    return float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjusted p-values, in the order given: below 0.05 holds for all comparisons of a family jointly."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _p_value(centre: float, sd: float, n: int) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EMPTY = "-"
 
 
-def _decimals(rows: Iterable[Row], column: Column) -> int:
+def decimals(rows: Iterable[Row], column: Column) -> int:
     """Decimals that show about four digits of the largest mean in a column."""
     sizes = [abs(row.values[column].mean) for row in rows if column in row.values]
     largest = max((size for size in sizes if 0 < size < math.inf), default=1.0)
@@ -28,7 +28,7 @@ def _header(comparison: Comparison) -> list[str]:
 
 def _cells(row: Row, comparison: Comparison) -> list[str]:
     values = [
-        row.values[column].text(_decimals(comparison.rows, column)) if column in row.values else EMPTY
+        row.values[column].text(decimals(comparison.rows, column)) if column in row.values else EMPTY
         for column in comparison.columns
     ]
     deltas = [row.delta_m[title].text(2) if title in row.delta_m else EMPTY for title in comparison.delta_m]

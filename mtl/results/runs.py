@@ -99,8 +99,8 @@ class Run:
             return None
         return float("nan") if values[metric] is None else float(values[metric])
 
-    def events(self, kind: str) -> Iterator[dict[str, Any]]:
-        """The events of one kind from `metrics.jsonl`, read line by line; an incomplete last line is left out.
+    def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
+        """The events of these kinds from `metrics.jsonl`, read line by line; an incomplete last line is left out.
 
         Raises:
             RunDirectoryError: The file is missing, or a line before the last one is no JSON object.
@@ -121,7 +121,7 @@ class Run:
                     event = None
                 if not isinstance(event, dict):
                     broken = number
-                elif event.get("event") == kind:
+                elif event.get("event") in kinds:
                     yield event
 
 
