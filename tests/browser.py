@@ -21,7 +21,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
     *("--no-default-browser-check", "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe"),
 ]
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which an answer is given up."""
 
 
@@ -64,11 +64,13 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self._session = None
-        self.call("Browser.close")
-        self._process.wait(PATIENCE)
+        os.close(self._write)  # a closed pipe ends Chromium
         os.close(self._read)
-        os.close(self._write)
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def call(self, method, **parameters):
         """Send a command and return its result; events on the way are kept."""

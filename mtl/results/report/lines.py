@@ -8,7 +8,7 @@ from mtl.results.report.axis import Axis
 from mtl.results.report.glyphs import marker, name
 from mtl.results.report.markup import tag
 from mtl.results.report.material import Look
-from mtl.results.report.numbers import MINUS, significant
+from mtl.results.report.numbers import MINUS, counted, plain, significant
 from mtl.results.report.series import Point, Series
 
 WIDTH, HEIGHT = 400, 244
@@ -51,11 +51,12 @@ def line_chart(
     clipped = start is not None and any(
         not y_axis.low <= end <= y_axis.high for _, s in lines for point in s for end in _ends(point)
     )
-    note = f"y range: from {x_title} {significant(start)}" if clipped and start is not None else ""
-    body = [frame(x_axis, y_axis, x_title), tag("svg", [_line(*line, x_axis, y_axis) for line in lines], **_INSIDE)]
+    note = f"y range: from {x_title} {plain(start)}" if clipped and start is not None else ""
+    drawn = [_line(*line, x_axis, y_axis) for line in _drawn(lines)]
     picture = tag(
         "svg",
-        body,
+        frame(x_axis, y_axis, x_title),
+        tag("svg", drawn, **_INSIDE),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         class_="chart lines",
         role="img",
@@ -84,7 +85,10 @@ _INSIDE = {
 
 def legend(looks: Sequence[Look]) -> Markup:
     """The methods of a section, for the eyes; their names stand in every table too."""
-    return tag("ul", [tag("li", name(look), data_m=look.key) for look in looks], class_="legend")
+    entries = [tag("li", name(look), data_m=look.key) for look in looks if not look.context]
+    rest = sum(look.context for look in looks)
+    more = tag("li", f"grey: {counted(rest, 'other method')}; choose or point at one to see it") if rest else None
+    return tag("ul", entries, more, class_="legend")
 
 
 def frame(x_axis: Axis, y_axis: Axis, x_title: str, *, vertical: bool = False) -> Markup:
@@ -108,7 +112,8 @@ def frame(x_axis: Axis, y_axis: Axis, x_title: str, *, vertical: bool = False) -
 
 
 def numbers(lines: Lines, x_title: str, log: bool = False) -> Markup:
-    """The table behind a chart, thinned to `ROWS` rows."""
+    """The table behind a chart, thinned to `ROWS` rows, without the methods whose lines are grey."""
+    lines = [(look, series) for look, series in lines if not look.context] or lines
     places = sorted({point.x for _, series in lines for point in series})
     every = -(-len(places) // ROWS)
     places = places[::-1][::every][::-1]
@@ -120,7 +125,7 @@ def numbers(lines: Lines, x_title: str, log: bool = False) -> Markup:
     rows = [
         tag(
             "tr",
-            tag("th", significant(x, 4), scope="row"),
+            tag("th", plain(x), scope="row"),
             [tag("td", _value(found[look.key].get(x), log), data_m=look.key) for look, _ in lines],
         )
         for x in places
@@ -138,18 +143,24 @@ def _value(point: Point | None, log: bool) -> str:
     return significant(point.mean, 4) + ("" if point.sd is None else f" ± {significant(point.sd, 2)}")
 
 
+def _drawn(lines: Lines) -> Lines:
+    """In the order of drawing: grey lines below the others."""
+    return sorted(lines, key=lambda line: not line[0].context)
+
+
 def _line(look: Look, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
     places = [(x_axis.at(point.x), y_axis.at(point.mean)) for point in series]
     band = None
-    if any(point.sd for point in series):
+    if any(point.sd for point in series) and not look.context:
         over = [f"{x},{y_axis.at(p.mean + (p.sd or 0))}" for (x, _), p in zip(places, series, strict=True)]
         under = [f"{x},{y_axis.at(p.mean - (p.sd or 0))}" for (x, _), p in zip(places, series, strict=True)]
         band = tag("path", d="M" + "L".join([*over, *under[::-1]]) + "Z", class_="band")
     line = tag("path", d="M" + "L".join(f"{x},{y}" for x, y in places), class_="l")
     every = max(1, -(-len(places) // 6))
     first = (look.key * 2) % every if len(places) > every else 0
-    marks = [marker(look, *place) for place in places[first::every]]
-    return tag("g", band, line, marks, class_=f"s {look.css}", data_m=look.key, data_name=look.label)
+    marks = [] if look.context else [marker(look, *place) for place in places[first::every]]
+    css = f"s {look.css}{' context' if look.context else ''}"
+    return tag("g", band, line, marks, class_=css, data_m=look.key, data_name=look.label)
 
 
 def _ends(point: Point) -> tuple[float, float]:

@@ -88,6 +88,5 @@ def _count(value: int) -> Entry:
 
 
 def _directory(material: Material, run: Run) -> Entry:
-    path = run.path.resolve()
-    shown = str(path.relative_to(material.root())) or "."
+    shown = material.directories[run.path]
     return Entry(tag("code", breakable(shown, "/")), shown)

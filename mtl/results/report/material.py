@@ -1,7 +1,9 @@
 """What the sections of the report are made from."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from markupsafe import Markup
@@ -11,6 +13,9 @@ from mtl.results.report.record import Record, read_records
 from mtl.results.runs import Run
 from mtl.results.styles import COLORS, MARKERS, UNITS, method_styles
 from mtl.results.tables import compare
+
+MANY, IN_COLOUR = 12, 9
+"""With more multi-task methods than `MANY`, only the first `IN_COLOUR` of the table have lines in colour."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Look:
         css: Classes that set colour and dashes.
         marker: Name of its marker.
         baseline: Whether it is a single-task method.
+        context: Whether its lines stay grey, because there are too many methods to tell apart by colour.
     """
 
     key: int
@@ -30,6 +36,7 @@ class Look:
     css: str
     marker: str
     baseline: bool
+    context: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,12 @@ class Material:
         """Whether some multi-task method has a Delta_m."""
         return any(row.delta_m for row in self.competitors)
 
-    def root(self) -> Path:
-        """The lowest directory above all runs."""
-        parts = [run.path.resolve().parts for run in self.runs]
-        shared = [names[0] for names in zip(*parts, strict=False) if len(set(names)) == 1]
-        return Path(*shared) if len(self.runs) > 1 else self.runs[0].path.resolve().parent
+    @cached_property
+    def directories(self) -> dict[Path, str]:
+        """Path of a run -> the same below the lowest directory above all runs."""
+        paths = {run.path: run.path.resolve() for run in self.runs}
+        root = Path(os.path.commonpath([path.parent for path in paths.values()]))
+        return {path: path_below.relative_to(root).as_posix() for path, path_below in paths.items()}
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,8 @@ def _looks(rows: Sequence[Row]) -> dict[str, Look]:
     """Colours and markers as in the figures; lines that would share both colour and solid stroke get dashes."""
     order = sorted(row.label for row in rows if not row.method.is_baseline)
     markers = {label: marker for label, (_, marker) in method_styles(order).items()}
+    several = [row.label for row in rows if not row.method.runs[0].is_single_task]
+    context = set(several[IN_COLOUR:]) if len(several) > MANY else set()
     looks = {}
     for key, row in enumerate(rows):
         single = row.method.runs[0].is_single_task
@@ -143,7 +153,7 @@ def _looks(rows: Sequence[Row]) -> dict[str, Look]:
         else:
             place = order.index(row.label)
             css = f"c{place % len(COLORS)} d{place // len(COLORS) % 4}"
-            looks[row.label] = Look(key, row.label, css, MARKER_NAMES[markers[row.label]], single)
+            looks[row.label] = Look(key, row.label, css, MARKER_NAMES[markers[row.label]], single, row.label in context)
     return looks
 
 

@@ -33,6 +33,12 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
 
 
+def plain(value: float) -> str:
+    """With at most four significant digits and no trailing zeros."""
+    text = f"{value:.4g}"
+    return (f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else text).replace("-", MINUS)
+
+
 def spread(cell: Cell, decimals: int) -> str:
     """Mean ± sd."""
     centre = fixed(cell.mean, decimals)

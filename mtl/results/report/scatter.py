@@ -16,7 +16,6 @@ SIZES = ((680, 420), (370, 360))
 LEFT, RIGHT, TOP, BOTTOM = 50, 16, 12, 38
 LETTER, LINE = 6.3, 13
 """Width and height of a letter at 11.5 pixels, roughly."""
-MOST_NAMES = 24
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,9 @@ def _names(
     centres = [(x_axis.at(dot.x), y_axis.at(dot.y)) for dot in dots]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     placed: dict[int, tuple[float, float, str]] = {}
-    if len(dots) > MOST_NAMES:
-        return placed
     for dot, (x, y) in zip(dots, centres, strict=True):
+        if dot.look.context:
+            continue
         long = LETTER * len(dot.look.label)
         places = [
             (x + 9, y + 4, "b", (x + 8, y - 7, x + 9 + long, y + 7)),

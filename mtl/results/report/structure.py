@@ -12,6 +12,9 @@ from mtl.results.report.numbers import MINUS, NONE, fixed, signed, significant
 from mtl.results.report.record import Matrix
 from mtl.results.report.tables import heat
 
+FEW = 4
+"""Tables that stand open; more are behind a button."""
+
 
 def structure_section(material: Material) -> Section | None:
     """Which tasks were trained together, which help each other, and who moves which layer."""
@@ -19,7 +22,7 @@ def structure_section(material: Material) -> Section | None:
     records = [(material.looks[label], record) for label, record in material.records.items()]
     together = [(look, record.tasks, record.together) for look, record in records if record.together]
     changing = [_matrix(*one, percent=True) for one in together if not _settled(one[2])]
-    parts += _block("Groups: share of steps in which two tasks are together, %", changing)
+    parts += _block("Groups: share of steps in which two tasks are together, %", changing, folded=len(changing) > FEW)
     fixed_groups = [f"{look.label}: {_groups(tasks, shares)}" for look, tasks, shares in together if _settled(shares)]
     if fixed_groups:
         parts.append(
@@ -31,11 +34,12 @@ def structure_section(material: Material) -> Section | None:
         chart = line_chart("Number of groups", aligned(material.looks, varying), "step", subtitle="mean over seeds")
         parts.append(tag("div", chart, class_="panels"))
     affinities = [_matrix(look, record.tasks, record.affinity) for look, record in records if record.affinity]
-    parts += _block("Affinity: what an update with the task of the row does for the task of the column", affinities)
+    title = "Affinity: what an update with the task of the row does for the task of the column"
+    parts += _block(title, affinities, folded=len(affinities) > FEW)
     cosines = [_matrix(look, record.tasks, record.cosines) for look, record in records if record.cosines]
-    parts += _block("Cosine of task gradients, last third of training", cosines, folded=len(cosines) > 2)
+    parts += _block("Cosine of task gradients, last third of training", cosines, folded=len(cosines) > FEW)
     shares = [_shares(look, record.tasks, record.update_share) for look, record in records if record.update_share]
-    parts += _block("Share of each task in the update of each layer, last third, %", shares, folded=len(shares) > 2)
+    parts += _block("Share of each task in the update of each layer, last third, %", shares, folded=len(shares) > FEW)
     if not parts:
         return None
     aid = (

@@ -62,7 +62,8 @@ def _findings(material: Material) -> Markup:
     found = verdicts(material)
     sentences = [*_on_single_task(material)]
     for one in found:
-        sentences += _on_reference(one)
+        same = one is not found[0] and material.has_delta_m and _same_verdicts(one, found[0])
+        sentences += [f"{one.measure.title}: the same verdicts."] if same else _on_reference(one)
     if not found:
         sentences.append(_why_no_verdict(material))
     sentences += _on_cost(material)
@@ -70,26 +71,28 @@ def _findings(material: Material) -> Markup:
 
 
 def _on_single_task(material: Material) -> list[str]:
-    """Which method has the best mean Delta_m, and how many are above 0."""
-    found = []
+    """Which method has the best mean Delta_m, and how many are above 0, in each definition."""
+    best, above = [], []
     for title in material.comparison.delta_m:
         rows = [row for row in material.competitors if title in row.delta_m]
         if not rows:
-            continue
-        best = max(rows, key=lambda row: (row.delta_m[title].mean, row.label))
-        cell = best.delta_m[title]
+            return []
+        top = max(rows, key=lambda row: (row.delta_m[title].mean, row.label))
+        cell = top.delta_m[title]
         spread = "" if cell.sd is None else f" ± {fixed(cell.sd, 2)}"
-        above = sum(row.delta_m[title].mean > 0 for row in rows)
         kind = title.removeprefix("Delta_m").strip(" ()")
-        of = f" ({kind})" if kind else ""
-        share = {0: "no method has a mean above 0", len(rows): "every method has a mean above 0"}.get(
-            above, f"{above} of {len(rows)} methods {'has a mean' if above == 1 else 'have means'} above 0"
-        )
-        found.append(
-            f"Largest mean Delta_m{of}: {best.label} with {signed(cell.mean)}{spread} % against single-task training; "
-            f"{share}."
-        )
-    return found
+        best.append(f"{top.label} with {signed(cell.mean)}{spread} %" + (f" ({kind})" if kind else ""))
+        above.append(f"{sum(row.delta_m[title].mean > 0 for row in rows)} of {len(rows)}")
+    counts = above[0] if len(set(above)) == 1 else " and ".join(above)
+    return [
+        f"Largest mean Delta_m against single-task training: {'; '.join(best)}. Methods with a mean above 0: {counts}."
+    ]
+
+
+def _same_verdicts(one: Verdicts, other: Verdicts) -> bool:
+    return all(set(one.beyond_noise(sign)) == set(other.beyond_noise(sign)) for sign in (1, -1)) and (
+        set(one.surviving) == set(other.surviving)
+    )
 
 
 def _on_reference(found: Verdicts) -> list[str]:

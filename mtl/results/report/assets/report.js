@@ -46,7 +46,6 @@
     const filter = document.getElementById("filter"), shown = document.getElementById("shown");
     const off = document.head.appendChild(document.createElement("style"));
     const hot = document.head.appendChild(document.createElement("style"));
-    root.classList.toggle("many", boxes.length > 12);
     const apply = () => {
       const wanted = filter.value.trim().toLowerCase();
       const out = [];
@@ -67,7 +66,7 @@
     document.getElementById("none").addEventListener("click", () => check(false));
     const lift = (key) => {
       hot.textContent = key === null ? "" :
-        `svg .s:not([data-m="${key}"]){opacity:.13} svg .s[data-m="${key}"] .band{display:inline} svg .s[data-m="${key}"] .l{stroke-width:2.4}`;
+        `svg .s:not([data-m="${key}"]){opacity:.13} svg .s[data-m="${key}"] .l{stroke:var(--c);stroke-width:2.4}`;
     };
     const key = (target) => {
       const entry = target.closest?.(".entry");
