@@ -131,7 +131,7 @@ def numbers(lines: Lines, x_title: str, log: bool = False) -> Markup:
         for x in places
     ]
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="numbers")
-    region = tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Numbers behind the chart")
+    region = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Numbers behind the chart")
     return tag("details", tag("summary", "Numbers"), region, class_="behind")
 
 

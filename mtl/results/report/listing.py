@@ -20,9 +20,8 @@ def lost_section(material: Material) -> Section | None:
         Head("method", text=True),
         Head("seed"),
         Head("status", text=True),
-        Head("epochs"),
-        Head("steps"),
         Head("message", text=True),
+        Head("steps"),
         Head("directory", text=True),
     ]
     lines = []
@@ -32,9 +31,8 @@ def lost_section(material: Material) -> Section | None:
             Entry(name(look), look.label),
             _count(run.seed),
             Entry(run.status, run.status, "strong"),
-            _count(run.epochs),
-            _count(run.steps),
             Entry(run.message or "no message", run.message or "", "message"),
+            _count(run.steps),
             _directory(material, run),
         ]
         lines.append((cells, look.key))

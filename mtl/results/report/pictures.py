@@ -22,7 +22,7 @@ def pictures_section(material: Material) -> Section | None:
         image = tag(
             "img", src=source, alt=f"Ground truth and predictions side by side: {picture.caption}", loading="lazy"
         )
-        box = tag("div", image, class_="scroll", tabindex=0, role="region", aria_label=f"Picture: {picture.caption}")
+        box = tag("div", image, class_="scroll", tabindex=0, role="group", aria_label=f"Picture: {picture.caption}")
         figures.append(tag("figure", box, tag("figcaption", picture.caption), class_="picture"))
     aid = (
         "A row is a sample, a column the ground truth or what a method predicts. Single samples show kinds of errors, "

@@ -58,11 +58,3 @@ def in_bins(traces: Sequence[Trace], most: int = POINTS) -> Series:
 
 def _points(values: Mapping[float, Sequence[float]]) -> Series:
     return tuple(Point(x, mean(same), sample_sd(same), len(same)) for x, same in values.items() if same)
-
-
-def late(series: Series, share: float = 1 / 3) -> Series:
-    """The points in the last `share` of the range of x."""
-    if not series:
-        return ()
-    start = series[-1].x - share * (series[-1].x - series[0].x)
-    return tuple(point for point in series if point.x >= start)

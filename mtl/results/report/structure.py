@@ -114,5 +114,5 @@ def _shares(look: Look, tasks: Sequence[str], layers: object) -> Markup:
 def _framed(look: Look, tasks: Sequence[str], rows: Sequence[Markup]) -> Markup:
     head = tag("tr", tag("td"), [tag("th", task, scope="col") for task in tasks])
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="matrix")
-    box = tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"{look.label}, table")
+    box = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=f"{look.label}, table")
     return tag("figure", tag("figcaption", name(look)), box, data_m=look.key)

@@ -65,7 +65,7 @@ def sortable(
         tag("tbody", lines),
         class_=f"sortable {css}".strip(),
     )
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"{caption} (table)")
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=f"{caption} (table)")
 
 
 def _cell(entry: Entry, head: Head) -> Markup:
@@ -122,7 +122,7 @@ def plain(heads: Sequence[str], rows: Iterable[Sequence[Content]], caption: str,
         ),
         class_=f"plain {css}".strip(),
     )
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"{caption} (table)")
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=f"{caption} (table)")
 
 
 def heat(value: float, largest: float) -> str:

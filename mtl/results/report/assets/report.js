@@ -158,7 +158,7 @@
       title.textContent = `${svg.dataset.title} ${number(xs.at(x))}`;
       tip.replaceChildren(title, table);
       if (rows.length > 14) tip.append(`and ${rows.length - 14} more`);
-      const cross = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      const cross = svg.querySelector("path").cloneNode(false);
       const [, , bottom, top] = svg.dataset.y.split(" ");
       cross.setAttribute("d", `M${x},${top}V${bottom}`);
       cross.setAttribute("class", "cross");
