@@ -14,6 +14,7 @@ from pathlib import Path
 from compare import write_comparison
 
 from mtl.config import comparison, guarded, run_grid
+from mtl.config.report import report_main
 
 DEFAULTS = {
     "out": "outputs/demo",
@@ -45,8 +46,9 @@ def main() -> int:
     )
     run_grid(jobs, out)
     write_comparison(out, out)
+    code = report_main([f"runs={out}", f"out={out / 'report.html'}"])
     sys.stdout.write(f"{len(jobs)} runs in {time.monotonic() - started:.0f} s\n")
-    return 0
+    return code
 
 
 if __name__ == "__main__":

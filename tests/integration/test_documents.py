@@ -69,7 +69,8 @@ def test_commands_about_scenes_run_in_their_order(scenes, tmp_path):
 def test_commands_run(command, run_directory, tmp_path):
     command = command.replace("RUN_DIR", str(run_directory))
     if "runs=outputs/demo" in command:
-        command = command.replace("outputs/demo", f"{run_directory} out={tmp_path}")
+        command = command.replace("outputs/demo", str(run_directory))
+        command += "" if " out=" in command else f" out={tmp_path}"
     assert execute(command, tmp_path)
 
 

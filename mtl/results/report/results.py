@@ -13,10 +13,10 @@ from mtl.results.report.markup import hidden, tag
 from mtl.results.report.material import Material, Section, better, unit
 from mtl.results.report.numbers import NONE, counted, fixed
 from mtl.results.report.tables import Entry, Head, sortable
+from mtl.results.report.times import cpu_times
 from mtl.results.statistics import mean, sample_sd
 
 BEST, NEAR = "\N{BLACK DIAMOND}", "\N{ALMOST EQUAL TO}"
-_COST_TITLES = {COSTS[0]: "ms", COSTS[1]: "backbone backwards", COSTS[2]: "optimizer steps"}
 
 
 def results_section(material: Material) -> Section:
@@ -48,8 +48,14 @@ def results_section(material: Material) -> Section:
         seeds = {row.label: {s: v[column] for s, v in row.per_seed.items() if column in v} for row in material.rows}
         head = Head(f"{column.metric}{unit(column.metric)}", 1 if column.higher_is_better else -1, group=column.task)
         add(head, cells, seeds, decimals(comparison.rows, column))
-    for title, short in _COST_TITLES.items():
-        costs = {row.label: Cell(row.cost[title], None, 0) for row in material.rows if title in row.cost}
+    costs_by_title = {
+        "ms": {row.label: row.cost[COSTS[0]] for row in material.rows if COSTS[0] in row.cost},
+        "CPU ms": cpu_times(material),
+        "backbone backwards": {row.label: row.cost[COSTS[1]] for row in material.rows if COSTS[1] in row.cost},
+        "optimizer steps": {row.label: row.cost[COSTS[2]] for row in material.rows if COSTS[2] in row.cost},
+    }
+    for short, values in costs_by_title.items():
+        costs = {label: Cell(value, None, 0) for label, value in values.items()}
         if costs:
             heads.append(Head(short, -1, group="cost per step"))
             makers.append(lambda row, costs=costs: _entry(costs.get(row.label), 2, ""))  # type: ignore[misc]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from mtl.results.statistics import mean, sample_sd
 
 POINTS = 60
-"""Most points of a line."""
+"""Most points of a line over evaluations."""
+BINS = 24
+"""Points of a line over noisy values of single steps: enough for a trend, few enough to see it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def at_recorded(traces: Sequence[Trace], most: int = POINTS) -> Series:
     return _points({x: [trace[x] for trace in traces if x in trace] for x in places[::-1][::every][::-1]})
 
 
-def in_bins(traces: Sequence[Trace], most: int = POINTS) -> Series:
+def in_bins(traces: Sequence[Trace], most: int = BINS) -> Series:
     """For noisy values: the mean of each run over a stretch of steps, then mean and spread over runs.
 
     With at most `most` recorded steps nothing is averaged over steps.

@@ -86,7 +86,13 @@ def _matrix(look: Look, tasks: Sequence[str], matrix: Matrix, *, percent: bool =
 def _cell(value: float | None, largest: float, *, percent: bool, own: bool) -> Markup:
     if value is None:
         return tag("td", tag("span", NONE, hidden("not measured"), class_="none"))
-    text = fixed(100 * value, 0) if percent else signed(value) if abs(largest) >= 0.1 else significant(value)
+    text = (
+        fixed(100 * value, 0)
+        if percent
+        else signed(value)
+        if largest >= 0.1
+        else ("+" if value > 0 else "") + significant(value)
+    )
     if own:
         return tag("td", tag("span", text, class_="own"))
     side = "up" if value > 0 else "down" if value < 0 else ""

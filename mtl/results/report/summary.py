@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from mtl.results.comparison import COSTS
 from mtl.results.noise import ALPHA
 from mtl.results.report.differences import Verdicts, verdicts
 from mtl.results.report.markup import joined, tag
 from mtl.results.report.material import Material
 from mtl.results.report.numbers import counted, fixed, listed, signed
+from mtl.results.report.times import step_times
 
 
 def summary(material: Material) -> Markup:
@@ -29,14 +29,17 @@ def _opening(material: Material) -> str:
     methods = counted(len(material.competitors), "multi-task method")
     single = any(row.method.runs[0].is_single_task for row in material.rows)
     beside = " and single-task training" if single else ""
-    length = f", {_range(epochs)} epochs" if epochs else ""
+    length = f", {_range(epochs, 'epoch')}" if epochs else ""
     ended = ", ".join(f"{count} {status}" for status, count in sorted(lost.items()))
     done = f"{len(runs) - lost.total()} completed, {ended}" if lost else "all completed"
-    return f"{counted(len(runs), 'run')} of {methods}{beside}: {_range(seeds)} seeds a method{length}; {done}."
+    return f"{counted(len(runs), 'run')} of {methods}{beside}: {_range(seeds, 'seed')} a method{length}; {done}."
 
 
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}" if values else "0"
+def _range(values: Sequence[int], noun: str) -> str:
+    """Smallest and largest of ascending values: 1 seed, 3 seeds, 2 to 5 seeds."""
+    if len(values) > 1:
+        return f"{values[0]} to {values[-1]} {noun}s"
+    return counted(values[0] if values else 0, noun)
 
 
 def _facts(material: Material) -> Markup:
@@ -128,14 +131,15 @@ def _why_no_verdict(material: Material) -> str:
 
 
 def _on_cost(material: Material) -> list[str]:
-    times = {row.label: row.cost[COSTS[0]] for row in material.competitors if row.cost.get(COSTS[0], 0) > 0}
+    measure, found = step_times(material)
+    times = {row.label: found[row.label] for row in material.competitors if row.label in found}
     if len(times) < 2:
         return []
     low, high = min(times, key=lambda label: times[label]), max(times, key=lambda label: times[label])
     factor = times[high] / times[low]
     return [
-        f"A step takes {fixed(times[low], 1)} ms with {low} and {fixed(times[high], 1)} ms with {high}, "
-        f"{fixed(factor, 1)} times as long."
+        f"Cheapest step: {low} with {fixed(times[low], 1)} {measure}; most expensive: {high} with "
+        f"{fixed(times[high], 1)}, {fixed(factor, 1)} times as much."
     ]
 
 

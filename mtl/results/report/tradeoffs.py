@@ -2,13 +2,17 @@
 
 import math
 
-from mtl.results.comparison import COSTS, Column, Row
+from mtl.results.comparison import Column, Row
 from mtl.results.rendering import decimals
 from mtl.results.report.material import Material, Section, unit
 from mtl.results.report.numbers import fixed, signed, spread
 from mtl.results.report.scatter import Dot, Titles, scatter
+from mtl.results.report.times import CPU, WALL, step_times
 
-_TIME = COSTS[0]
+_HOW = {
+    WALL: "Times are of the clock, on the machines named under protocol;",
+    CPU: "Times are what all threads computed, so other work on the machine does not count;",
+}
 LOG_FROM = 8.0
 """Range of times, largest over smallest, from which their axis is logarithmic."""
 
@@ -16,22 +20,23 @@ LOG_FROM = 8.0
 def time_section(material: Material) -> Section | None:
     """What a method gains against what its step costs."""
     title = material.comparison.delta_m[0]
-    rows = [row for row in material.rows if title in row.delta_m and row.cost.get(_TIME, 0) > 0]
+    measure, step = step_times(material)
+    rows = [row for row in material.rows if title in row.delta_m and row.label in step]
     if not any(not row.method.is_baseline for row in rows):
         return None
-    times = [row.cost[_TIME] for row in rows]
+    times = [step[row.label] for row in rows]
     log = max(times) / min(times) > LOG_FROM
     dots = []
     for row in rows:
-        cell, time = row.delta_m[title], row.cost[_TIME]
+        cell, time = row.delta_m[title], step[row.label]
         gain = signed(cell.mean) + ("" if cell.sd is None else f" ± {fixed(cell.sd, 2)}")
-        tip = f"{row.label}: Delta_m {gain} %, {fixed(time, 1)} ms"
+        tip = f"{row.label}: Delta_m {gain} %, {fixed(time, 1)} {measure}"
         x = math.log10(time) if log else time
         dots.append(Dot(material.looks[row.label], x, cell.mean, (None, cell.sd), (), tip))
-    titles = Titles("ms per step", "Delta_m, % ↑", "Delta m against milliseconds per training step.", (-1, 1))
+    titles = Titles(f"{measure} ↓", "Delta_m, % ↑", f"Delta_m against {measure}.", (-1, 1))
     aid = (
         "Up is better, left is cheaper; the line joins methods that no other one beats in both. Whiskers: one standard "
-        "deviation over seeds. Times are of the machines named under protocol; single-task adds up its networks."
+        f"deviation over seeds. {_HOW[measure]} single-task adds up its networks."
     )
     body = scatter(dots, titles, guides=(None, 0.0), log=log)
     return Section("time", "Gain against time per step", aid, body)
