@@ -11,7 +11,7 @@ from mtl.results.rendering import decimals
 from mtl.results.report.glyphs import name
 from mtl.results.report.markup import hidden, tag
 from mtl.results.report.material import Material, Section, better, unit
-from mtl.results.report.numbers import NONE, counted, fixed
+from mtl.results.report.numbers import NONE, counted, fixed, listed
 from mtl.results.report.tables import Entry, Head, sortable
 from mtl.results.report.times import cpu_times
 from mtl.results.statistics import mean, sample_sd
@@ -74,11 +74,15 @@ def results_section(material: Material) -> Section:
 
 def _reading(material: Material) -> Markup:
     """What has to stand directly below the numbers."""
-    columns = "; ".join(f"{c.task} {c.metric}: {better(c)}" for c in material.comparison.columns[:8])
-    more = len(material.comparison.columns) - 8
     notes = [note for note in material.comparison.footnotes if note.startswith(("Delta_m:", "Mean rank:", "Baseline"))]
-    rest = f", and {more} more metrics as their arrows say" if more > 0 else ""
-    return tag("ul", [tag("li", note) for note in [*notes, f"Directions: {columns}{rest}."]], class_="notes")
+    names: dict[str, list[str]] = {}
+    for column in material.comparison.columns:
+        names.setdefault(better(column), []).append(f"{column.task} {column.metric}")
+    if len(names) == 1:
+        notes.append(f"Directions: {next(iter(names))} for every metric.")
+    elif names:
+        notes.append(f"Directions: {'; '.join(f'{way} for {listed(which)}' for way, which in names.items())}.")
+    return tag("ul", [tag("li", note) for note in notes], class_="notes")
 
 
 def _entry(cell: Cell | None, places: int, mark: str) -> Entry:

@@ -8,10 +8,12 @@ from mtl.results.report.glyphs import name
 from mtl.results.report.lines import aligned, line_chart
 from mtl.results.report.markup import hidden, tag
 from mtl.results.report.material import Look, Material, Section
-from mtl.results.report.numbers import MINUS, NONE, fixed, signed, significant
+from mtl.results.report.numbers import MINUS, NONE, counted, fixed, signed, significant
 from mtl.results.report.record import Matrix
 from mtl.results.report.tables import heat
 
+MOST_TASKS, PAIRS = 14, 8
+"""With more tasks than `MOST_TASKS`, so many pairs from both ends instead of a table of all."""
 FEW = 4
 """Tables that stand open; more are behind a button."""
 
@@ -73,7 +75,12 @@ def _block(title: str, matrices: Sequence[Markup], folded: bool = False) -> list
 
 
 def _matrix(look: Look, tasks: Sequence[str], matrix: Matrix, *, percent: bool = False) -> Markup:
-    """A task-by-task table; the diagonal counts for the colours only where it says something."""
+    """A task-by-task table, or its largest and smallest entries if there are too many tasks for one.
+
+    The diagonal does not count for the colours.
+    """
+    if len(tasks) > MOST_TASKS:
+        return _pairs(look, tasks, matrix, percent=percent)
     off = [abs(v) for i, row in enumerate(matrix) for j, v in enumerate(row) if v is not None and i != j]
     largest = 1.0 if percent else max(off, default=1.0)
     rows = []
@@ -81,6 +88,28 @@ def _matrix(look: Look, tasks: Sequence[str], matrix: Matrix, *, percent: bool =
         cells = [_cell(value, largest, percent=percent, own=i == j) for j, value in enumerate(values)]
         rows.append(tag("tr", tag("th", source, scope="row"), cells))
     return _framed(look, tasks, rows)
+
+
+def _pairs(look: Look, tasks: Sequence[str], matrix: Matrix, *, percent: bool) -> Markup:
+    """The entries at both ends, off the diagonal; of a symmetric matrix, a pair once."""
+    symmetric = all(matrix[i][j] == matrix[j][i] for i in range(len(tasks)) for j in range(i))
+    found = sorted(
+        (value, source, target)
+        for i, (source, row) in enumerate(zip(tasks, matrix, strict=True))
+        for j, (target, value) in enumerate(zip(tasks, row, strict=True))
+        if value is not None and (i < j if symmetric else i != j)
+    )
+    ends = [*found[: -PAIRS - 1 : -1], *found[PAIRS - 1 :: -1]] if len(found) > 2 * PAIRS else found[::-1]
+    largest = max((abs(value) for value, _, _ in found), default=1.0)
+    rows = [
+        tag(
+            "tr",
+            tag("th", f"{source} {'and' if symmetric else '→'} {target}", scope="row"),
+            _cell(value, largest, percent=percent, own=False),
+        )
+        for value, source, target in ends
+    ]
+    return _framed(look, [f"{counted(len(found), 'pair')}: both ends"], rows)
 
 
 def _cell(value: float | None, largest: float, *, percent: bool, own: bool) -> Markup:

@@ -12,6 +12,7 @@ from mtl.results.noise import (
     WITHIN,
     bootstrap_interval,
     difference,
+    holm,
     paired_difference,
     power,
     seeds_needed,
@@ -96,3 +97,20 @@ def test_degenerate_effects(centre, sd, needed):
 def test_the_number_needed_falls_with_the_effect_and_is_never_beyond_reach(effect):
     found, more = seeds_needed(effect, 1.0), seeds_needed(effect * 1.5, 1.0)
     assert 2 <= more <= found <= 1000
+
+
+def test_holm_against_its_definition():
+    """Sequentially rejective: p-values in ascending order against alpha / (n - place), until the first one fails."""
+    dice = np.random.default_rng(0)
+    for _ in range(200):
+        p_values = list(dice.random(int(dice.integers(1, 8))) ** 3)
+        adjusted = holm(p_values)
+        for alpha in (0.01, 0.05, 0.3):
+            rejected = set()
+            for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+                if p_values[index] * (len(p_values) - place) >= alpha:
+                    break
+                rejected.add(index)
+            assert {i for i, p in enumerate(adjusted) if p < alpha} == rejected
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]

@@ -129,3 +129,8 @@ def test_best_single_task_configuration_on_val_is_the_baseline_and_the_other_one
     runs = [write_run(tmp_path, f"{n}2", values={"left": 1.0}, config_hash=n, metrics={}) for n in ("d" * 7, "e" * 7)]
     with pytest.raises(UserError, match="2 configurations"):
         group_methods(runs)
+
+
+def test_events_of_several_kinds_come_in_their_order(tmp_path):
+    run = write_run(tmp_path, "a")
+    assert [event["event"] for event in run.events("end", "evaluation")] == ["evaluation", "evaluation", "end"]

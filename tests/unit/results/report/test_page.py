@@ -196,3 +196,16 @@ def test_pictures_are_inside_and_not_larger_than_needed(tmp_path, runs):
     for name in ("no.png", "missing.png"):
         with pytest.raises(UserError, match=name):
             read_picture(tmp_path / name)
+
+
+def test_of_many_tasks_the_pairs_at_both_ends_are_shown():
+    from mtl.results.report.material import Look
+    from mtl.results.report.structure import PAIRS, _matrix
+
+    tasks = [f"t{i}" for i in range(20)]
+    matrix = tuple(tuple(None if i == j else 100.0 * i + j for j in range(20)) for i in range(20))
+    page = str(_matrix(Look(0, "m", "c0", "dot", False), tasks, matrix))
+    pairs = re.findall(r"(t\d+) → (t\d+)", page)
+    values = [int(a[1:]) * 100 + int(b[1:]) for a, b in pairs]
+    everything = sorted((100 * i + j for i in range(20) for j in range(20) if i != j), reverse=True)
+    assert values == everything[:PAIRS] + everything[-PAIRS:]
