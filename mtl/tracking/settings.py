@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from mtl.validation import check_bool, check_choice, check_count
 
+MODES = ("auto", "online", "offline", "disabled")
+
 
 @dataclass
 class DiagnosticsSettings:
@@ -23,7 +25,7 @@ class TrackingSettings:
     """What is recorded and shown. See configs/tracking/*.yaml."""
 
     wandb: bool = False
-    mode: str = "offline"
+    mode: str = "auto"
     project: str = "mtl"
     entity: str | None = None
     group: str | None = None
@@ -34,6 +36,6 @@ class TrackingSettings:
 
     def __post_init__(self) -> None:
         check_bool("tracking.wandb", self.wandb)
-        check_choice("tracking.mode", self.mode, ("online", "offline", "disabled"))
+        check_choice("tracking.mode", self.mode, MODES)
         check_count("tracking.log_every_steps", self.log_every_steps)
         check_choice("tracking.progress", self.progress, ("auto", "bar", "lines", "none"))

@@ -15,7 +15,7 @@ from mtl.errors import NonFiniteError, RunDirectoryError
 from mtl.models import build_model
 from mtl.objective import MultiTaskObjective
 from mtl.seeding import derive_seed
-from mtl.tracking import JsonlTracker, Tracker, WandbTracker, last_checkpoint, make_progress
+from mtl.tracking import JsonlTracker, Tracker, WandbTracker, last_checkpoint, make_progress, read_events
 from mtl.training import summary
 from mtl.training.checkpoint import load_checkpoint
 from mtl.training.evaluator import evaluate
@@ -60,7 +60,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                 )
             spec.strategy.attach(loaders)
             steps_done = state["position"]["step"] if state else 0
-            with _open_trackers(spec, directory, len(loaders["train"]), steps_done if state else None) as trackers:
+            resume_step = steps_done if state else None
+            with _open_trackers(spec, start, directory, len(loaders["train"]), resume_step) as trackers:
                 trainer = Trainer(
                     objective,
                     spec.strategy,
@@ -193,7 +194,7 @@ def _load_resumable(directory: RunDirectory, identity: Mapping[str, Any]) -> Map
 
 @contextmanager
 def _open_trackers(
-    spec: RunSpec, directory: RunDirectory, steps_per_epoch: int, resume_step: int | None
+    spec: RunSpec, start: Mapping[str, Any], directory: RunDirectory, steps_per_epoch: int, resume_step: int | None
 ) -> Iterator[list[Tracker]]:
     """The record first, then its mirrors; each is closed, whatever happens to the others."""
     names = spec.names
@@ -206,15 +207,33 @@ def _open_trackers(
 
         add(JsonlTracker(directory.record, resume_step))
         if spec.tracking.wandb:
-            group = f"{names['dataset']}/{names['backbone']}/{names['strategy']}"
-            tags = [names["dataset"], names["strategy"]]
-            add(WandbTracker(spec.tracking, directory.path, spec.config, group, f"seed={spec.seed}", tags))
+            add(_mirror(spec, start, directory, resume_step is not None))
         label = f"{names['dataset']} {names['strategy']} seed {spec.seed}"
         steps = planned_steps(spec.trainer, steps_per_epoch)
         progress = make_progress(spec.tracking.progress, label, steps, resume_step or 0)
         if progress is not None:
             add(progress)
         yield trackers
+
+
+def _mirror(spec: RunSpec, start: Mapping[str, Any], directory: RunDirectory, resumed: bool) -> WandbTracker:
+    """The W&B run: grouped by everything but the seed."""
+    names = spec.names
+    experiment = [] if names["experiment"] == "default" else [names["experiment"]]
+    parts = [*experiment, names["dataset"], names["backbone"], names["strategy"]]
+    code = {key: start[key] for key in ("git", "config_hash", "setting_hash", "versions", "device")}
+    return WandbTracker(
+        spec.tracking,
+        directory.path,
+        {**spec.config, "names": dict(names), **code},
+        group="/".join(parts),
+        name=f"seed={spec.seed}",
+        tags=parts,
+        directions={
+            task.name: {metric: task.higher_is_better(metric) for metric in task.metrics} for task in spec.data.tasks
+        },
+        past=read_events(directory.record) if resumed else (),
+    )
 
 
 def _fit(spec: RunSpec, start: dict[str, Any], directory: RunDirectory, trainer: Trainer) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """The record, its mirror and the display."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from mtl.config import run_overrides, train_main
 from mtl.tracking import JsonlTracker, read_events
 from mtl.tracking.base import finite
 from mtl.training.checkpoint import load_checkpoint
-from tests.problems import REPOSITORY
 from tests.toys import same_state
 
 QUICK = [
@@ -115,41 +111,6 @@ def test_lines_have_no_control_characters(tmp_path, capsys):
 def test_the_bar_shows_and_ends(tmp_path, capsys):
     run_overrides([*QUICK, "tracking.progress=bar"], tmp_path)
     assert "completed; results in" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_wandb_gets_one_run_a_job_also_after_an_exception(tmp_path):
-    """Three jobs in one process, the second diverges at once: three W&B runs, each with its own configuration."""
-    arguments = [
-        "-m",
-        *QUICK,
-        "optimizer=sgd",
-        "strategy=uniform,igd",
-        "optimizer.lr=0.01,1e12",
-        "tracking=wandb",
-        "tracking.mode=offline",
-        "tracking.progress=none",
-        f"paths.output_dir={tmp_path}",
-    ]
-    environment = {**os.environ, "WANDB_API_KEY": "", "HYDRA_FULL_ERROR": "0"}
-    command = [sys.executable, str(REPOSITORY / "scripts/train.py"), *arguments]
-    subprocess.run(command, check=True, timeout=250, capture_output=True, env=environment)
-    runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
-    assert len(runs) == 4
-    ids = set()
-    for run in runs:
-        [record] = (run / "wandb").glob("offline-run-*/*.wandb")
-        run_id = (run / "wandb_id").read_text().strip()
-        ids.add(run_id)
-        assert record.name == f"run-{run_id}.wandb"
-        content = record.read_bytes()
-        others = {(other / "wandb_id").read_text().strip() for other in runs if other != run}
-        assert run_id.encode() in content
-        assert not any(other.encode() in content for other in others)
-        status = json.loads((run / "summary.json").read_text())["status"]
-        assert status.encode() in content
-    assert len(ids) == 4
-    assert {json.loads((run / "summary.json").read_text())["status"] for run in runs} == {"completed", "diverged"}
 
 
 def test_every_tracker_is_closed_when_training_fails(tmp_path, monkeypatch):
