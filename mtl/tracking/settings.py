@@ -11,11 +11,13 @@ MODES = ("auto", "online", "offline", "disabled")
 class DiagnosticsSettings:
     """What is measured of task gradients and updates beside training. See configs/tracking/jsonl.yaml."""
 
-    every: int | None = None
+    every: int | str | None = None
     path: bool = False
 
     def __post_init__(self) -> None:
-        if self.every is not None:
+        if isinstance(self.every, str):
+            check_choice("tracking.diagnostics.every", self.every, ("auto",))
+        elif self.every is not None:
             check_count("tracking.diagnostics.every", self.every)
         check_bool("tracking.diagnostics.path", self.path)
 

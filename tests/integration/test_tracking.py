@@ -68,7 +68,7 @@ def test_diagnostics_are_events_of_their_own(tmp_path):
         assert same_state(saved[0][key], saved[1][key]), key
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "2.5", "often"])
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "often", "true"])
 def test_a_wrong_interval_of_diagnostics_is_refused(tmp_path, value, capsys):
     assert train_main([*QUICK, f"tracking.diagnostics.every={value}", f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     assert "every" in capsys.readouterr().err

@@ -166,6 +166,15 @@ def test_one_task_has_no_pairs():
     assert found[1]["update_share"]["backbone.first"] == {"a": 1.0}
 
 
+def test_when_a_step_is_measured():
+    objective = make_objective()
+    strategy = begin(build_strategy("uniform"), objective, adam)
+    due = {every: Recorder(objective, strategy, every, False).due for every in (None, 3, "auto")}
+    assert [step for step in range(1, 10) if due[3](step)] == [3, 6, 9]
+    assert [step for step in range(1, 400) if due["auto"](step)] == [160, 320]
+    assert not any(due[None](step) for step in range(1, 400))
+
+
 def test_nothing_is_left_on_the_model():
     objective = dropout_objective()
     strategy = begin(build_strategy("igd"), objective, adam)
