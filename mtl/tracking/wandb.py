@@ -159,3 +159,26 @@ def claim_id(run_dir: Path) -> str:
     if not file.exists():
         file.write_text(secrets.token_hex(4) + "\n")
     return file.read_text().strip()
+
+
+def annotate(run_dir: Path, settings: TrackingSettings, values: Mapping[str, float | str]) -> None:
+    """Add values to the summary of the W&B run of a finished run directory, in a session of its own.
+
+    Offline, the session is one more `offline-run-*`; `wandb sync` uploads sessions of one run in their order.
+    """
+    import wandb
+
+    mode, _ = choose_mode(settings.mode)
+    quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True)
+    run = wandb.init(
+        project=settings.project,
+        entity=settings.entity,
+        dir=str(run_dir),
+        mode=mode,  # type: ignore[arg-type]
+        id=claim_id(run_dir),
+        resume="allow",
+        reinit="create_new",
+        settings=quiet,
+    )
+    run.summary.update(dict(values))
+    run.finish(exit_code=0)

@@ -175,7 +175,7 @@ def test_jobs_in_several_processes(tmp_path):
 @pytest.mark.slow
 def test_killed_and_resumed_under_the_same_id(tmp_path):
     """Two files of one id; together they hold every step, and where they overlap, the same values."""
-    options = [*QUICK, "trainer.max_epochs=40", f"hydra.run.dir={tmp_path / 'run'}"]
+    options = [*QUICK, "trainer.max_epochs=12", f"hydra.run.dir={tmp_path / 'run'}"]
     command = [sys.executable, str(REPOSITORY / "scripts/train.py")]
     process = subprocess.Popen([*command, *options], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     record, deadline = tmp_path / "run/metrics.jsonl", time.monotonic() + 120
