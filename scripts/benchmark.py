@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py [out=docs/results/performance.md] [rounds=30] [threads=2] [only=SECTION]
 
-SECTION is steps, torchjd, literal, solver, vectors, loader, reading or scenes; all of them by default.
+SECTION is steps, torchjd, literal, solver, vectors, loader, reading, scenes or diagnostics; all of them by default.
 Prints a table and writes it with machine, definitions and spread to `out`. A missed bar is a result, not an error.
 """
 
@@ -28,6 +28,7 @@ POOLS = (
     (("loader",), 8, 30.0),
     (("reading",), 8, 30.0),
     (("scenes",), 8, 30.0),
+    (("diagnostics",), 30, 30.0),
 )
 """Sections that are timed side by side, rounds at most (a turn of the DataLoader takes a second, of the vectors half a
 minute; one round will do), and the seconds after which no further round begins."""

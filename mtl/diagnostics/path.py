@@ -31,16 +31,17 @@ class Path:
         ids = {id(p) for p in shared}
         holders = [o for o in optimizers if any(id(p) in ids for group in o.param_groups for p in group["params"])]
         for optimizer in holders:
-            optimizer.register_step_post_hook(lambda *_: self._advance())
+            optimizer.register_step_post_hook(lambda *_: self.advance())
         self._per_batch = not holders
 
     def stepped(self) -> None:
         """A batch is done."""
         if self._per_batch:
-            self._advance()
+            self.advance()
 
     @torch.no_grad()
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """An optimizer step is done: add how far it went."""
         if self._shared:
             self._length += _distance(self._shared, self._last)
             torch._foreach_copy_(self._last, self._shared)

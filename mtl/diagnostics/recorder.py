@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtl.datasets.base import Batch
 from mtl.diagnostics import similarity
+from mtl.diagnostics.adam_split import TOLERANCE, AdamSplit
 from mtl.diagnostics.layers import Layers
 from mtl.diagnostics.path import Path
 from mtl.diagnostics.substeps import Substeps
@@ -51,29 +52,47 @@ class Recorder:
     shared parameters moved. docs/wandb.md defines every quantity.
 
     Cost of a measured step: 1 forward and m backwards beside the strategy's own; memory for the gradients (m, n), given
-    back before the step. The path costs a pass over the shared parameters in every optimizer step.
+    back before the step. The path costs a pass over the shared parameters in every optimizer step. With
+    `shares: updates` gradients are taken in every step.
 
     Args:
         objective: Model and tasks, where training starts.
         strategy: Set up on it.
         every: Measure each n-th step; `auto`: n = 40 (m + 1), under 2 % of the time of a plain step; None for never.
         path: Record path length and displacement too.
+        shares: What a task's share in the update of a weighted sum is taken from: the weighted `gradients` of the step,
+            or the `updates` of Adam (`AdamSplit`). Tasks with optimizers or steps of their own: their updates.
     """
 
-    def __init__(self, objective: MultiTaskObjective, strategy: Strategy, every: int | str | None, path: bool) -> None:
+    def __init__(
+        self,
+        objective: MultiTaskObjective,
+        strategy: Strategy,
+        every: int | str | None,
+        path: bool,
+        shares: str = "gradients",
+    ) -> None:
         self.objective = objective
         self.strategy = strategy
         self.every = AUTO * (objective.num_tasks + 1) if isinstance(every, str) else every
         self.path = Path(objective.partition.shared, strategy.optimizers) if path else None
+        self.split = AdamSplit(objective, strategy) if shares == "updates" and self.every is not None else None
         self.layers = Layers(objective)
         self._before: _Before | None = None
+        self._rows: Tensor | None = None
 
-    def due(self, step: int) -> bool:
-        """Whether the step of this number (from 1) is measured."""
+    def looks(self, step: int) -> bool:
+        """Whether `before` and `after` have something to do in the step of this number (from 1)."""
+        return self._splits() or self._due(step)
+
+    def _splits(self) -> bool:
+        return self.split is not None and self.split.needed
+
+    def _due(self, step: int) -> bool:
         return self.every is not None and step % self.every == 0
 
-    def measure(self, batch: Batch) -> None:
-        """Look at the point before the step on `batch`.
+    def before(self, batch: Batch, step: int) -> None:
+        """Look at the point before a step on `batch`.
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; the step would have raised it.
@@ -88,24 +107,35 @@ class Recorder:
         for k, gradients, _ in task_rows(objective, evaluation, [None] * m):
             torch.cat([gradient.reshape(-1) for gradient in gradients] or [rows[k]], out=rows[k])
             sums.append(self.layers.sums(gradients))
-        product = gramian(rows)
-        self._before = _Before(
-            gramian=(product + product.T) / 2,
-            total=rows.sum(0),
-            sums=torch.stack(sums),
-            parameters=flatten(shared),
-            substeps=Substeps(self.strategy, self.layers),
-        )
+        self._rows = rows if self._splits() else None
+        if self._due(step):
+            product = gramian(rows)
+            self._before = _Before(
+                gramian=(product + product.T) / 2,
+                total=rows.sum(0),
+                sums=torch.stack(sums),
+                parameters=flatten(shared),
+                substeps=Substeps(self.strategy, self.layers),
+            )
+
+    def after(self, report: StepReport) -> dict[str, Any] | None:
+        """After the step that gave `report`: the fields of its `diagnostics` event, if it is measured.
+
+        Raises:
+            RequirementError: `shares: updates`, and the update cannot be split.
+        """
+        if self.split is not None and self._rows is not None:
+            self.split.take(self._rows, report)
+        self._rows = None
+        before, self._before = self._before, None
+        return None if before is None else self._fields(before, report)
 
     def stepped(self) -> None:
         """A step is done, measured or not."""
         if self.path is not None:
             self.path.stepped()
 
-    def record(self, report: StepReport) -> dict[str, Any]:
-        """The fields of a `diagnostics` event, after the measured step that gave `report`."""
-        before, self._before = self._before, None
-        assert before is not None, "record() before measure()"
+    def _fields(self, before: _Before, report: StepReport) -> dict[str, Any]:
         before.substeps.close()
         tasks = self.objective.tasks
         update = flatten(self.objective.partition.shared) - before.parameters
@@ -121,6 +151,8 @@ class Recorder:
         }
         if report.weights is not None:
             found["weights"] = _by_task(tasks, report.weights)
+        if self.split is not None and self.split.needed:
+            found["split_error"] = self.split.error()
         shares = self._shares(before, report)
         if shares is not None:
             found["update_share"] = self._by_layer(shares)
@@ -134,6 +166,8 @@ class Recorder:
 
     def _shares(self, before: _Before, report: StepReport) -> Tensor | None:
         """Each task's part (m, number of layers) of the update, in any unit; None where it is not defined."""
+        if self.split is not None and self.split.needed:
+            return self.split.sums(self.layers) if self.split.error() < TOLERANCE else None
         if report.substeps is not None and len(report.substeps) == len(before.substeps.moved):
             return before.substeps.by_task(report.substeps, before.sums)
         if report.substeps is None and report.weights is not None:
@@ -150,13 +184,17 @@ class Recorder:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued run needs: the path's state, if it is recorded."""
-        return {} if self.path is None else {"path": self.path.state_dict()}
+        """What a continued run needs of what is on: the path, and the tasks' moments."""
+        return {key: part.state_dict() for key, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue, after the model's own state was loaded."""
-        if self.path is not None:
-            self.path.load_state_dict(state["path"])
+        for key, part in self._parts().items():
+            part.load_state_dict(state[key])
+
+    def _parts(self) -> dict[str, Path | AdamSplit]:
+        parts = {"path": self.path, "adam_split": self.split}
+        return {key: part for key, part in parts.items() if part is not None}
 
 
 def _by_task(tasks: Sequence[str], values: Tensor) -> dict[str, float]:

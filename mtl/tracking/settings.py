@@ -13,6 +13,7 @@ class DiagnosticsSettings:
 
     every: int | str | None = None
     path: bool = False
+    shares: str = "gradients"
 
     def __post_init__(self) -> None:
         if isinstance(self.every, str):
@@ -20,6 +21,7 @@ class DiagnosticsSettings:
         elif self.every is not None:
             check_count("tracking.diagnostics.every", self.every)
         check_bool("tracking.diagnostics.path", self.path)
+        check_choice("tracking.diagnostics.shares", self.shares, ("gradients", "updates"))
 
 
 @dataclass

@@ -60,6 +60,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                 )
             spec.strategy.attach(loaders)
             steps_done = state["position"]["step"] if state else 0
+            diagnostics = spec.tracking.diagnostics
+            recorder = Recorder(objective, spec.strategy, diagnostics.every, diagnostics.path, diagnostics.shares)
             resume_step = steps_done if state else None
             with _open_trackers(spec, start, directory, len(loaders["train"]), resume_step) as trackers:
                 trainer = Trainer(
@@ -70,7 +72,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     loaders,
                     spec.trainer,
                     spec.tracking.log_every_steps,
-                    Recorder(objective, spec.strategy, spec.tracking.diagnostics.every, spec.tracking.diagnostics.path),
+                    recorder,
                     directory.checkpoint,
                     trackers,
                     {**_identity(spec), "data": fingerprint},

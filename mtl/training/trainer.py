@@ -125,10 +125,10 @@ class Trainer:
         every = self.settings.checkpoint_every_steps
         started = _Clock.read()
         for batch in self.loaders["train"].batches(self.epoch, self.batch):
-            measured = self.recorder.due(self.step + 1)
-            if measured:
+            looks = self.recorder.looks(self.step + 1)
+            if looks:
                 self._add_time_since(started)
-                self.recorder.measure(batch)
+                self.recorder.before(batch, self.step + 1)
                 started = _Clock.read()
             report = self.strategy.step(batch)
             self.recorder.stepped()
@@ -140,10 +140,11 @@ class Trainer:
                 self._advance_schedulers()
             if self.step % self.log_every_steps == 0:
                 self._log_step(report)
-            if measured:
+            if looks:
                 self._add_time_since(started)
-                found = self.recorder.record(report)
-                self.log({"event": "diagnostics", "step": self.step, "epoch": self.epoch, **found})
+                found = self.recorder.after(report)
+                if found is not None:
+                    self.log({"event": "diagnostics", "step": self.step, "epoch": self.epoch, **found})
                 started = _Clock.read()
             if self.step == self.total_steps:
                 break

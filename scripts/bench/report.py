@@ -46,6 +46,8 @@ contender has a network of its own with the same initial weights and trains it w
   faster one counts.
 - **Loader with augmentation, step**: `configs/dataset/nyuv2_small.yaml` on those frames, three tasks: time of a batch
   out of the loader, and of `Strategy.step` of `uniform`, `backbone=unet_small heads=conv`, on a batch that is there.
+- **diagnostics, path**: what `mtl.diagnostics` does around a step that it looks at (`tracking.diagnostics.every`), and
+  in every optimizer step if the path is recorded. The bars are 2 % of training: `every: auto` looks at one step of 120.
 
 One process, after warm-up. In each round every contender has one turn (4 steps in a row), in a new order; a ratio is
 taken within each round. Shown are medians over rounds, and the quartiles (IQR) of times and of ratios. The garbage

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from bench import literal, loaders, rivals, scenes, solvers, steps
+from bench import diagnostics, literal, loaders, rivals, scenes, solvers, steps
 from bench.timing import Contender, Spread
 
 
@@ -14,7 +14,7 @@ class Row:
     """One comparison: time of `numerator` over time of `denominator`, per unit of work.
 
     Attributes:
-        section: `steps`, `torchjd`, `literal`, `solver`, `vectors`, `loader`, `reading` or `scenes`.
+        section: `steps`, `torchjd`, `literal`, `solver`, `vectors`, `loader`, `reading`, `scenes` or `diagnostics`.
         name: For the reader.
         numerator: Contender.
         denominator: Contender; several names for the fastest of them; none where the time itself has a bar.
@@ -51,7 +51,7 @@ class Outcome:
 
 STEP_BAR, TORCHJD_BAR, LOADER_BAR, LOADER_SHARE = 1.10, 1.0, 10.0, 0.05
 SOLVER_BARS, VECTOR_BAR = {3: 1e-3, 40: 10e-3}, 1 / 20
-SECTIONS = ("steps", "torchjd", "literal", "solver", "vectors", "loader", "reading", "scenes")
+SECTIONS = ("steps", "torchjd", "literal", "solver", "vectors", "loader", "reading", "scenes", "diagnostics")
 REFERENCE = {"gradient": "bare", "loss": "uniform", "sequential": "uniform"}
 LABEL = {"gradient": "whole step", "loss": "whole step", "sequential": "per optimizer step"}
 
@@ -90,6 +90,9 @@ def rows() -> list[Row]:
     for size, text in (("small", "nyuv2_small"), ("full", "nyuv2 at 288x384")):
         label, files = f"{text}, packed / .npy files in the fastest DataLoader", (f"npy:{size}:0", f"npy:{size}:2")
         found.append(Row("reading", label, f"packed:{size}", files, LOADER_BAR, per_second=True))
+    look = "diagnostics of one step of two tasks / a plain step"
+    found.append(Row("diagnostics", look, "look", "ours:uniform", diagnostics.LOOK_BAR))
+    found.append(Row("diagnostics", "path of one step / a plain step", "path", "ours:uniform", diagnostics.PATH_BAR))
     label = "nyuv2_small, Loader with augmentation / step of unet_small, per batch"
     return [*found, Row("scenes", label, "scenes:batches", "scenes:step", LOADER_SHARE)]
 
@@ -111,6 +114,8 @@ def build(name: str) -> Contender:
         "dataloader": lambda: loaders.dataloader(int(argument)),
         "npy": lambda: scenes.npy(argument.partition(":")[0], int(argument.partition(":")[2])),
         "packed": lambda: scenes.packed(argument),
+        "look": diagnostics.look,
+        "path": diagnostics.path,
         "scenes": scenes.batches if argument == "batches" else scenes.step,
     }
     return factories[kind]()

@@ -24,21 +24,23 @@ def dropout_objective(tasks=TASKS):
     return make_objective(tasks, dtype=torch.float32, model=model.train())
 
 
-def record_run(name, every, path=False, count=6, overrides=(), make_optimizer=adam, objective=None):
+def record_run(name, every, path=False, count=6, overrides=(), make_optimizer=adam, objective=None, **more):
     """Train a few steps. Returns the objective, the strategy, the reports and the recorded fields by step."""
     objective = objective or dropout_objective()
     dtype = next(objective.model.parameters()).dtype
     strategy = begin(build_strategy(name, *fast_warmup(name), *overrides), objective, make_optimizer)
-    recorder = Recorder(objective, strategy, every, path)
+    recorder = Recorder(objective, strategy, every, path, **more)
     torch.manual_seed(5)
     reports, found = [], {}
     for step, batch in enumerate(make_batches(objective.tasks, count=count, dtype=dtype), start=1):
-        if recorder.due(step):
-            recorder.measure(batch)
+        looks = recorder.looks(step)
+        if looks:
+            recorder.before(batch, step)
         reports.append(strategy.step(batch))
         recorder.stepped()
-        if recorder.due(step):
-            found[step] = recorder.record(reports[-1])
+        fields = recorder.after(reports[-1]) if looks else None
+        if fields is not None:
+            found[step] = fields
         if step % 3 == 0:
             strategy.end_epoch()
     return objective, strategy, reports, found

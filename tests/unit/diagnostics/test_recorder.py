@@ -169,7 +169,7 @@ def test_one_task_has_no_pairs():
 def test_when_a_step_is_measured():
     objective = make_objective()
     strategy = begin(build_strategy("uniform"), objective, adam)
-    due = {every: Recorder(objective, strategy, every, False).due for every in (None, 3, "auto")}
+    due = {every: Recorder(objective, strategy, every, False).looks for every in (None, 3, "auto")}
     assert [step for step in range(1, 10) if due[3](step)] == [3, 6, 9]
     assert [step for step in range(1, 400) if due["auto"](step)] == [160, 320]
     assert not any(due[None](step) for step in range(1, 400))
@@ -180,7 +180,7 @@ def test_nothing_is_left_on_the_model():
     strategy = begin(build_strategy("igd"), objective, adam)
     recorder = Recorder(objective, strategy, 1, False)
     (batch,) = make_batches(count=1, dtype=torch.float32)
-    recorder.measure(batch)
-    recorder.record(strategy.step(batch))
+    recorder.before(batch, 1)
+    assert recorder.after(strategy.step(batch)) is not None
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in objective.model.modules())
     assert not any(optimizer._optimizer_step_post_hooks for optimizer in strategy.optimizers)
