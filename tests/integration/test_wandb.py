@@ -94,9 +94,16 @@ def assert_mirrors(run_dir: Path, files):
     assert set(rows) == {e["step"] for e in events if e["event"] in ("step", "evaluation", "diagnostics")}
 
 
-def test_a_run_is_all_there(tmp_path, capfd):
-    summary = run_overrides([*QUICK, "strategy=selective_groups", "experiment_name=trial"], tmp_path)
-    assert "take events" not in capfd.readouterr().err
+def test_a_run_is_all_there(tmp_path, capfd, monkeypatch):
+    """With `mode=auto` and no key: offline, which the run says."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    options = [*QUICK, "tracking.mode=auto", "strategy=selective_groups", "experiment_name=trial"]
+    summary = run_overrides(options, tmp_path)
+    said = capfd.readouterr().err
+    assert "take events" not in said
+    assert "W&B: offline (no API key is set)" in said
     (file,) = read_run(tmp_path)
     assert_mirrors(tmp_path, [file])
     assert file.groups == {"trial/multidigits/lenet/selective_groups"}
