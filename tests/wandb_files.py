@@ -6,6 +6,7 @@ after a header of 7 bytes. A log cut off by a kill ends with its last whole reco
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ class WandbFile:
             place[keys[-1]] = json.loads(item.value_json)
 
 
-def read_run(run_dir: Path) -> list[WandbFile]:
-    """The files of a run directory, in the order of their sessions."""
-    return [WandbFile(path) for path in sorted((run_dir / "wandb").glob("*run-*/*.wandb"))]
+def read_run(run_dir: Path, patience: float = 60.0) -> list[WandbFile]:
+    """The files of a run directory, in the order of their sessions.
+
+    The client's own process writes the end of a file shortly after the run was finished here: that is waited for, in
+    the last session, for so many seconds at most.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        found = [WandbFile(path) for path in sorted((run_dir / "wandb").glob("*run-*/*.wandb"))]
+        if time.monotonic() > deadline or (found and found[-1].exit_code is not None):
+            return found
+        time.sleep(0.05)
