@@ -70,14 +70,20 @@ def plan_table(definition: TableDefinition, overrides: Sequence[str] = ()) -> Pl
 
 
 def table_state(definition: TableDefinition) -> str | int:
-    """Number of jobs of a table, or why there can be none; composes nothing, so it is quick."""
+    """Number of jobs of a table, or why there can be none; composes nothing, so it is quick.
+
+    With `choose_on`, of the comparison alone: what follows depends on what it chooses.
+    """
     if missing := _missing(definition):
         return missing
     count = 0
     for sweep in dict.fromkeys(row.sweep for row in definition.rows if row.sweep is not None):
         values = {key: _elements(key, text) for key, text in _parameters(sweep).items()}
         rows = _rows(definition, sweep, list(values))
-        count += sum(row.takes(point) for point in _points(values, list(values)) for row in rows)
+        points = _points(values, list(values))
+        if definition.choose_on:
+            points = [point for point in points if int(point["seed"]) in definition.choose_on]
+        count += sum(row.takes(point) for point in points for row in rows)
     return count
 
 

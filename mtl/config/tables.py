@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,17 +13,19 @@ from mtl.config.entry import guarded
 from mtl.config.sweeps import Plan, plan_table, table_state
 from mtl.errors import ConfigError
 from mtl.results.assignment import assign
+from mtl.results.choice import needed
 from mtl.results.definition import TableDefinition, load_definition, only_rows, table_names
 from mtl.results.paper_notes import notes
 from mtl.results.paper_rendering import to_csv, to_latex, to_markdown, to_rich
 from mtl.results.paper_table import build_table
-from mtl.results.plan import commands, estimate, missing_runs
+from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
 from mtl.results.runs import Run, load_runs
 from mtl.results.sections import WIDTH, sections
 
-KEYS = ("table", "runs", "out", "rows", "plan", "allow_mixed")
+KEYS = ("table", "runs", "out", "rows", "plan", "allow_mixed", "choose_on")
 USAGE = (
-    "table=PAPER/TABLE|list runs=DIR [out=DIR] [rows=LABEL,...] [plan=true] [allow_mixed=true] [overrides of every job]"
+    "table=PAPER/TABLE|list runs=DIR [out=DIR] [rows=LABEL,...] [plan=true] [allow_mixed=true] "
+    "[choose_on=SEED,...] [overrides of every job]"
 )
 
 
@@ -37,6 +39,7 @@ class Options:
     rows: tuple[str, ...]
     plan: bool
     allow_mixed: bool
+    choose_on: tuple[int, ...] | None
     overrides: tuple[str, ...]
 
 
@@ -74,8 +77,16 @@ def parse(arguments: Sequence[str]) -> Options:
         tuple(values["rows"].split(",")) if "rows" in values else (),
         values.get("plan", "false").lower() == "true",
         values.get("allow_mixed", "false").lower() == "true",
+        _seeds(values["choose_on"]) if "choose_on" in values else None,
         tuple(overrides),
     )
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError:
+        raise ConfigError(f"`choose_on` should be seeds, joined by commas. Found `{text}`.") from None
 
 
 def _run(options: Options) -> int:
@@ -85,12 +96,25 @@ def _run(options: Options) -> int:
         console.print(_listing(runs))
         return 0
     definition = only_rows(load_definition(config_directory() / "table", options.table), options.rows)
+    if options.choose_on is not None:
+        definition = replace(definition, choose_on=options.choose_on)
     plan = plan_table(definition, options.overrides)
+    _check_seeds(definition, plan)
     if options.plan:
         _print_plan(definition, plan, runs)
     else:
         _write(definition, plan, runs, options, console)
     return 0
+
+
+def _check_seeds(definition: TableDefinition, plan: Plan) -> None:
+    seeds = {job.seed for job in plan.jobs}
+    if plan.jobs and not seeds.issuperset(definition.choose_on):
+        raise ConfigError(
+            f"Candidates of {definition.name} are compared on seeds {list(definition.choose_on)} (choose_on), but the "
+            f"jobs have seeds {sorted(seeds)}. Leave `seed` away: the plan asks for the other seeds of what was chosen "
+            "only, as soon as a comparison is complete."
+        )
 
 
 def _load(root: Path) -> list[Run]:
@@ -108,7 +132,9 @@ def _listing(runs: Sequence[Run]) -> Table:
         state = table_state(definition)
         if isinstance(state, int):
             jobs = plan_table(definition).jobs if any(run.experiment == definition.experiment for run in runs) else ()
-            state = f"{len(jobs) - len(missing_runs(jobs, runs))} of {state}" if state else "no sweep yet"
+            wanted = needed(jobs, runs, definition.choose_on)
+            count = len(wanted) - len(missing_runs(wanted, runs))
+            state = f"{count} of {len(wanted) or state}" if state else "no sweep yet"
         published = definition.published
         printed = (
             "own protocol" if published is None else f"{len(published.rows)} rows" if published.rows else "no numbers"
@@ -122,8 +148,11 @@ def _print_plan(definition: TableDefinition, plan: Plan, runs: Sequence[Run]) ->
     if plan.unavailable or not plan.jobs:
         out.write(f"Nothing to run for {definition.name}: {plan.unavailable or 'no sweep of it is defined'}.\n")
         return
-    missing = missing_runs(plan.jobs, runs)
-    out.write(f"{definition.name}: {len(plan.jobs) - len(missing)} of {len(plan.jobs)} runs are there.\n")
+    wanted = needed(plan.jobs, runs, definition.choose_on)
+    missing = missing_runs(wanted, runs)
+    out.write(f"{definition.name}: {len(wanted) - len(missing)} of {len(wanted)} runs are there.\n")
+    if definition.choose_on:
+        out.write(f"{_stages(definition, plan, wanted)}\n")
     if not missing:
         return
     lines = commands(missing, plan.parameters, plan.fixed)
@@ -131,10 +160,21 @@ def _print_plan(definition: TableDefinition, plan: Plan, runs: Sequence[Run]) ->
     out.write(f"Time: {estimate(missing, plan.jobs, runs)}.\n")
 
 
+def _stages(definition: TableDefinition, plan: Plan, wanted: Sequence[PlannedRun]) -> str:
+    """What is still open where candidates are compared on some seeds only."""
+    seeds = ", ".join(map(str, definition.choose_on))
+    groups = {(job.row, job.tasks) for job in plan.jobs}
+    chosen = {(job.row, job.tasks) for job in wanted if job.seed not in definition.choose_on}
+    return (
+        f"Candidates are compared on validation, seed {seeds}; then the chosen one is run with the other seeds. Chosen: "
+        f"{len(chosen)} of {len(groups)}; ask again after these runs for what the others choose."
+    )
+
+
 def _write(definition: TableDefinition, plan: Plan, runs: Sequence[Run], options: Options, console: Console) -> None:
     assignment = assign(definition, plan.jobs, runs, options.allow_mixed)
     table = build_table(definition, assignment)
-    missing = missing_runs(plan.jobs, runs)
+    missing = missing_runs(needed(plan.jobs, runs, definition.choose_on), runs)
     single = [job for job in missing if any(row.label == job.row and row.is_single_task for row in definition.rows)]
     footnotes = notes(table, missing, commands(single, plan.parameters, plan.fixed), plan.fixed)
     if plan.unavailable:

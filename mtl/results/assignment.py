@@ -1,6 +1,5 @@
 """Which runs make which row of a table, and which runs must not stand in one table."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import yaml
 
 from mtl.errors import UserError
+from mtl.results.choice import Chosen, choose, choose_row
 from mtl.results.definition import TableDefinition, TableRow
 from mtl.results.plan import PlannedRun
 from mtl.results.runs import Run
-from mtl.results.statistics import mean
 
 UNCOMPARED = (
     "tasks",
@@ -26,27 +25,6 @@ UNCOMPARED = (
 """Keys that are no part of a setting."""
 SHOWN = 6
 """So many runs or keys are named in a message."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The runs of a row (of one task, for single-task training) after the choice on validation.
-
-    Attributes:
-        choice: What was chosen, as text; empty if there was one candidate without a tuned key.
-        runs: All runs of the chosen candidate, lost ones included.
-        candidates: Number of candidates with runs.
-        planned: Number of candidates that the sweep has.
-        complete: Whether every candidate has all its seeds.
-        note: What has to be said about it.
-    """
-
-    choice: str
-    runs: tuple[Run, ...]
-    candidates: int
-    planned: int
-    complete: bool
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +71,7 @@ def assign(
     rows: dict[str, tuple[Chosen, ...]] = {}
     for row in definition.rows:
         jobs = [job for job in planned if job.row == row.label]
-        chosen = _choose_row(jobs, exact)
+        chosen = choose_row(jobs, exact, definition.choose_on)
         if not chosen and allow_mixed:
             chosen = _choose_foreign(row, jobs, other_setting)
             if chosen:
@@ -107,21 +85,6 @@ def assign(
     return Assignment(rows, tuple(used.values()), tuple(warnings), tuple(notes), frozenset(foreign))
 
 
-def _choose_row(jobs: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Chosen, ...]:
-    found = []
-    for tasks in dict.fromkeys(job.tasks for job in jobs):
-        same = [job for job in jobs if job.tasks == tasks]
-        candidates: dict[str, list[Run]] = {}
-        for job in same:
-            candidates.setdefault(job.config_hash, []).extend(run for run in runs if job.is_made_by(run))
-        texts = {job.config_hash: job.choice for job in same}
-        complete = all(job.has(runs) for job in same)
-        one = _choose({texts[key]: found for key, found in candidates.items() if found}, len(candidates), complete)
-        if one is not None:
-            found.append(one)
-    return tuple(found)
-
-
 def _choose_foreign(row: TableRow, jobs: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Chosen, ...]:
     strategies = {job.overrides.get("strategy") for job in jobs} | {row.strategy}
     alike = [run for run in runs if run.strategy in strategies and run.is_single_task == row.is_single_task]
@@ -131,49 +94,10 @@ def _choose_foreign(row: TableRow, jobs: Sequence[PlannedRun], runs: Sequence[Ru
         for run in alike:
             if tuple(run.tasks) == tasks:
                 candidates.setdefault(f"configuration {run.config_hash[:8]}", []).append(run)
-        one = _choose(candidates, len(candidates), complete=True)
+        one = choose(candidates, len(candidates), complete=True)
         if one is not None:
             found.append(one)
     return tuple(found)
-
-
-def _choose(candidates: Mapping[str, list[Run]], planned: int, complete: bool) -> Chosen | None:
-    """The candidate with the best validation score, among those with the most completed seeds. Never by test."""
-    if not candidates:
-        return None
-    seeds = {key: len({run.seed for run in runs if run.completed}) for key, runs in candidates.items()}
-    most = max(seeds.values())
-    eligible = [key for key in candidates if seeds[key] == most]
-    note = ""
-    if len(eligible) > 1 and most:
-        scores = {key: _scores(candidates[key]) for key in eligible}
-        tasks = {task for values in scores.values() for task, value in values.items() if math.isfinite(value)}
-        known = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
-        if not known or any(math.isnan(value) for value in known.values()):
-            note = "no validation metrics, or undefined ones, so nothing could be chosen"
-            return Chosen("", (), len(candidates), planned, complete, note)
-        eligible = [max(known, key=lambda key: known[key])]
-    elif len(eligible) > 1:
-        note = "no candidate has a completed run"
-    runs = tuple(candidates[eligible[0]]) if not note else tuple(run for same in candidates.values() for run in same)
-    return Chosen(eligible[0] if not note else "", runs, len(candidates), planned, complete, note)
-
-
-def _scores(runs: Sequence[Run]) -> dict[str, float]:
-    """Task -> mean over seeds of its primary validation metric, higher = better; NaN if undefined for a seed.
-
-    A task that is undefined for every candidate says nothing about which is best, and is left out by the caller.
-    """
-    values: dict[str, list[float]] = {}
-    for run in runs:
-        if run.completed:
-            for task, infos in run.tasks.items():
-                for name, info in infos.items():
-                    if info.primary:
-                        value = run.value("val", task, name)
-                        signed = math.nan if value is None else value if info.higher_is_better else -value
-                        values.setdefault(task, []).append(signed)
-    return {task: mean(same) for task, same in values.items()}
 
 
 def code_version(run: Run) -> str:

@@ -23,6 +23,8 @@ _KEYS = (
     "published",
     "split",
     "reference",
+    "choose_on",
+    "figures",
     "columns",
     "rows",
     "protocol",
@@ -80,7 +82,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """What a table holds; see docs/tables.md for the keys."""
+    """What a table holds; see docs/tables.md for the keys.
+
+    Attributes:
+        choose_on: Seeds on which candidates are compared; only the chosen one is then run with the sweep's other seeds.
+            Empty: every candidate is run with every seed.
+        figures: Figures that its page shows.
+    """
 
     name: str
     title: str
@@ -93,6 +101,8 @@ class TableDefinition:
     banner: str = ""
     published: PublishedTable | None = None
     reference: str | None = None
+    choose_on: tuple[int, ...] = ()
+    figures: tuple[str, ...] = ()
 
 
 def only_rows(definition: TableDefinition, labels: Sequence[str]) -> TableDefinition:
@@ -154,6 +164,8 @@ def load_definition(root: Path, name: str) -> TableDefinition:
         banner=node.get("banner") or "",
         published=published,
         reference=reference,
+        choose_on=tuple(node.get("choose_on") or ()),
+        figures=tuple(node.get("figures") or ()),
     )
 
 

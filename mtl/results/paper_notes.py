@@ -52,6 +52,12 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
                 f"WARNING: {row.label}: {count} of its runs are missing, so its choice on validation is provisional."
             )
         result += [f"WARNING: {row.label}: {one.note}." for one in row.chosen if one.note]
+        result += [
+            f"WARNING: {row.label}: only {one.compared} of {one.candidates} candidates had the most completed seeds; the "
+            "choice was among them."
+            for one in row.chosen
+            if one.seeds and one.compared < one.candidates
+        ]
     status = Counter(run.status for run in runs)
     lengths = Counter(f"{run.epochs} epochs, {run.steps} steps" for run in runs if run.completed)
     result.append(
@@ -65,7 +71,7 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
     result += [f"WARNING: {text}." for text in undefined_on_validation(runs)]
     result.append(
         "Learning rate (and static weights): per method, and per task for single_task, best mean over tasks of the "
-        "primary metric on val, mean over seeds, among candidates with the most completed seeds; never by test."
+        f"primary metric on val, {_compared_on(table)}; never by test."
     )
     versions = Counter(code_version(run) for run in runs)
     result.append(f"Code: git {_listing(versions)}.")
@@ -76,6 +82,16 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
     result.append(f"{warning}{_listing(machines)}; training only, without evaluation.")
     rows_with_notes = {row.label: row.runs[0].note for row in table.rows if row.runs and row.runs[0].note}
     return result + [f"{label}: {note}." for label, note in rows_with_notes.items()]
+
+
+def _compared_on(table: PaperTable) -> str:
+    seeds = table.definition.choose_on
+    if not seeds:
+        return "mean over seeds, among candidates with the most completed seeds"
+    return (
+        f"on seed {', '.join(map(str, seeds))} alone, and only what was chosen was run with further seeds (a candidate "
+        "that is best by luck on few seeds stays chosen)"
+    )
 
 
 def _listing(counts: Counter[str]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mtl.errors import UserError
-from mtl.results.assignment import Assignment, Chosen
+from mtl.results.assignment import Assignment
+from mtl.results.choice import Chosen
 from mtl.results.comparison import Cell
 from mtl.results.definition import ALL_TASKS, TableColumn, TableDefinition, TableRow
 from mtl.results.delta_m import delta_m_metric_mean, delta_m_task_mean

@@ -112,7 +112,7 @@ def _summary(table: PaperTable) -> Section:
     for title in titles:
         text = name[title].replace(" (", "\n(") if several else name[title]
         header += [f"{text} % ↑\npaper"] * paper + [f"{text} % ↑\nours"]
-    header += ["mean\nrank ↓", "chosen on validation", "candidates\nrun", "seeds"]
+    header += ["mean\nrank ↓", "chosen on validation", "candidates\nrun", "on\nseeds", "seeds"]
     lines = []
     for row in table.rows:
         line = [row.label]
@@ -127,7 +127,8 @@ def _summary(table: PaperTable) -> Section:
         )
         rank = f"{row.rank:.2f}" if row.rank is not None else ""
         chosen = "; ".join(choices)
-        lines.append((*line, rank, chosen, counts if row.chosen else "", row.seeds_text))
+        compared_on = "; ".join(dict.fromkeys(",".join(map(str, one.seeds)) for one in row.chosen if one.seeds))
+        lines.append((*line, rank, chosen, counts if row.chosen else "", compared_on, row.seeds_text))
     return Section("Summary", tuple(header), tuple(lines))
 
 

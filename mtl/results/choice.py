@@ -1,0 +1,126 @@
+"""Which candidate of a row is reported: learning rate and options are chosen on validation, never by test."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mtl.results.plan import PlannedRun
+from mtl.results.runs import Run
+from mtl.results.statistics import mean
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs of a row (of one task, for single-task training) after the choice on validation.
+
+    Attributes:
+        choice: What was chosen, as text; empty if there was one candidate without a tuned key.
+        runs: All runs of the chosen candidate, lost ones included.
+        candidates: Number of candidates with runs.
+        planned: Number of candidates that the sweep has.
+        complete: Whether every run that the choice needs, and every one of what was chosen, is there.
+        note: What has to be said about it.
+        compared: Number of candidates that the choice was among: those with the most completed seeds.
+        seeds: Seeds whose validation scores made the choice; empty where nothing was chosen.
+    """
+
+    choice: str
+    runs: tuple[Run, ...]
+    candidates: int
+    planned: int
+    complete: bool
+    note: str = ""
+    compared: int = 1
+    seeds: tuple[int, ...] = ()
+
+
+def choose_row(jobs: Sequence[PlannedRun], runs: Sequence[Run], choose_on: Collection[int] = ()) -> tuple[Chosen, ...]:
+    """The choice on validation for the jobs of one row: one entry a task selection that has runs."""
+    found = []
+    for tasks in dict.fromkeys(job.tasks for job in jobs):
+        same = [job for job in jobs if job.tasks == tasks]
+        candidates: dict[str, list[Run]] = {}
+        for job in same:
+            candidates.setdefault(job.config_hash, []).extend(run for run in runs if job.is_made_by(run))
+        texts = {job.config_hash: job.choice for job in same}
+        complete = all(job.has(runs) for job in needed(same, runs, choose_on))
+        filled = {texts[key]: found for key, found in candidates.items() if found}
+        one = choose(filled, len(candidates), complete, choose_on)
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+def needed(jobs: Sequence[PlannedRun], runs: Sequence[Run], choose_on: Collection[int] = ()) -> list[PlannedRun]:
+    """The jobs that a table asks for.
+
+    All of them; or, where candidates are compared on the seeds `choose_on`, those of these seeds, and for each row
+    and task selection whose comparison is complete the other seeds of the chosen candidate.
+    """
+    if not choose_on:
+        return list(jobs)
+    wanted: list[PlannedRun] = []
+    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+    for job in jobs:
+        groups.setdefault((job.row, job.tasks), []).append(job)
+    for same in groups.values():
+        first = [job for job in same if job.seed in choose_on]
+        wanted += first
+        if all(job.has(runs) for job in first):
+            candidates = {job.choice: [run for run in runs if job.config_hash == run.config_hash] for job in first}
+            one = choose(candidates, len(candidates), complete=True, choose_on=choose_on)
+            wanted += [job for job in same if job not in first and one and not one.note and job.choice == one.choice]
+    return wanted
+
+
+def choose(
+    candidates: Mapping[str, list[Run]], planned: int, complete: bool, choose_on: Collection[int] = ()
+) -> Chosen | None:
+    """The candidate with the best validation score, among those with the most completed seeds. Never by test.
+
+    Args:
+        candidates: Choice as text -> runs.
+        planned: Number of candidates that there should be.
+        complete: Whether all runs are there.
+        choose_on: The only seeds that count for the choice; empty for all.
+    """
+    if not candidates:
+        return None
+    scored = {
+        key: [run for run in runs if run.completed and (not choose_on or run.seed in choose_on)]
+        for key, runs in candidates.items()
+    }
+    seeds = {key: {run.seed for run in runs} for key, runs in scored.items()}
+    most = max(map(len, seeds.values()))
+    eligible = [key for key in candidates if len(seeds[key]) == most]
+    compared, note = len(eligible), ""
+    if len(eligible) > 1 and most:
+        scores = {key: _scores(scored[key]) for key in eligible}
+        tasks = {task for values in scores.values() for task, value in values.items() if math.isfinite(value)}
+        known = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
+        if not known or any(math.isnan(value) for value in known.values()):
+            note = "no validation metrics, or undefined ones, so nothing could be chosen"
+            return Chosen("", (), len(candidates), planned, complete, note, compared)
+        eligible = [max(known, key=lambda key: known[key])]
+    elif len(eligible) > 1:
+        note = "no candidate has a completed run"
+    runs = tuple(candidates[eligible[0]]) if not note else tuple(run for same in candidates.values() for run in same)
+    choice, by = (eligible[0], tuple(sorted(seeds[eligible[0]]))) if not note else ("", ())
+    return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by if len(candidates) > 1 else ())
+
+
+def _scores(runs: Sequence[Run]) -> dict[str, float]:
+    """Task -> mean over seeds of its primary validation metric, higher = better; NaN if undefined for a seed.
+
+    A task that is undefined for every candidate says nothing about which is best, and is left out by the caller.
+    """
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        if run.completed:
+            for task, infos in run.tasks.items():
+                for name, info in infos.items():
+                    if info.primary:
+                        value = run.value("val", task, name)
+                        signed = math.nan if value is None else value if info.higher_is_better else -value
+                        values.setdefault(task, []).append(signed)
+    return {task: mean(same) for task, same in values.items()}
