@@ -1,12 +1,12 @@
 """Figures for papers: PNG at 300 dpi and PDF, drawn without a display."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl.errors import UserError
 from mtl.results.comparison import Column, Comparison, Row
+from mtl.results.drawing import GREY, canvas, save
 from mtl.results.runs import SINGLE_TASK, Method, Run, group_methods
 from mtl.results.statistics import mean, sample_sd
 from mtl.results.styles import UNITS, method_styles
@@ -14,23 +14,6 @@ from mtl.results.tables import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_GREY = "#444444"
-_RC: Any = {
-    "backend": "Agg",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # text stays text
-    "savefig.dpi": 300,
-}
 
 
 def scatter_two_tasks(source: Comparison | Sequence[Run], path: Path, metric: str = "accuracy") -> tuple[Path, Path]:
@@ -54,7 +37,7 @@ def scatter_two_tasks(source: Comparison | Sequence[Run], path: Path, metric: st
     ]
     baselines = [row for row in comparison.rows if row.method.is_baseline]
     styles = method_styles([row.label for row in comparison.rows if not row.method.is_baseline])
-    with _figure(6.4, 4.2) as figure:
+    with canvas(6.4, 4.2) as figure:
         axes = figure.add_subplot()
         for row in baselines:
             _draw_baseline(axes, row, x, y)
@@ -65,11 +48,11 @@ def scatter_two_tasks(source: Comparison | Sequence[Run], path: Path, metric: st
         axes.set_ylabel(_axis_label(y, comparison.split))
         better = f"{'top' if y.higher_is_better else 'bottom'} {'right' if x.higher_is_better else 'left'} is better"
         axes.set_title(f"{x.task} against {y.task}", fontsize=10, fontweight="bold")
-        axes.set_title(better, loc="right", fontsize=9, fontstyle="italic", color=_GREY)
+        axes.set_title(better, loc="right", fontsize=9, fontstyle="italic", color=GREY)
         count = sorted({len(row.seeds) for row in rows})
         title = f"mean ± sd, seeds: {' to '.join(map(str, count[:1] + count[1:][-1:]))}" if count else None
         figure.legend(loc="outside right upper", title=title, alignment="left", labelspacing=0.7)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def learning_curves(runs: Sequence[Run], path: Path, split: str = "val") -> tuple[Path, Path]:
@@ -98,11 +81,11 @@ def learning_curves(runs: Sequence[Run], path: Path, split: str = "val") -> tupl
     curves = {method.label: _curves(method, primary, split) for method in methods}
     if not any(any(tasks.values()) for tasks in curves.values()):
         raise UserError(f"No completed run was evaluated on split {split!r}. Name a split that `metrics.jsonl` has.")
-    with _figure(3.3 * len(primary) + 1.8, 3.2) as figure:
+    with canvas(3.3 * len(primary) + 1.8, 3.2) as figure:
         panels = figure.subplots(1, len(primary), squeeze=False)[0]
         for axes, (task, (metric, higher)) in zip(panels, primary.items(), strict=True):
             for method in methods:
-                color, marker = (_GREY, "") if method.is_baseline else styles[method.label]
+                color, marker = (GREY, "") if method.is_baseline else styles[method.label]
                 _draw_curve(axes, curves[method.label][task], _curve_label(method), color, marker)
             axes.set_title(task, fontsize=10, fontweight="bold")
             axes.set_xlabel("epoch")
@@ -115,7 +98,7 @@ def learning_curves(runs: Sequence[Run], path: Path, split: str = "val") -> tupl
         figure.legend(
             list(entries.values()), list(entries), loc="outside right upper", title="mean ± sd", alignment="left"
         )
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def common_primary_metric(comparison: Comparison) -> str | None:
@@ -144,7 +127,7 @@ def _two_columns(comparison: Comparison, metric: str) -> tuple[Column, Column]:
 
 def _draw_baseline(axes: "Axes", row: Row, x: Column, y: Column) -> None:
     """Single-task values as dashed lines, with a star where they cross."""
-    style: dict[str, Any] = {"color": _GREY, "linestyle": (0, (5, 3)), "linewidth": 1.0, "zorder": 1}
+    style: dict[str, Any] = {"color": GREY, "linestyle": (0, (5, 3)), "linewidth": 1.0, "zorder": 1}
     if x in row.values:
         axes.axvline(row.values[x].mean, **style)
     if y in row.values:
@@ -199,7 +182,7 @@ def _focus(axes: "Axes", curves: Sequence[Mapping[int, Sequence[float]]]) -> Non
     if values and max(values) > min(values):
         room = 0.05 * (max(values) - min(values))
         axes.set_ylim(min(values) - room, max(values) + room)
-        axes.set_title(f"y range: from epoch {start}", loc="right", fontsize=8, fontstyle="italic", color=_GREY)
+        axes.set_title(f"y range: from epoch {start}", loc="right", fontsize=8, fontstyle="italic", color=GREY)
 
 
 def _curves(method: Method, primary: Mapping[str, tuple[str, bool]], split: str) -> dict[str, dict[int, list[float]]]:
@@ -224,22 +207,3 @@ def _curve_label(method: Method) -> str:
 def _axis_label(column: Column, split: str) -> str:
     unit = f" ({UNITS[column.metric]})" if column.metric in UNITS else ""
     return f"{column.task}: {split} {column.metric}{unit}"
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator["Figure"]:
-    """A figure in inches, outside pyplot: no global state, no display."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_RC):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: "Figure", path: Path) -> tuple[Path, Path]:
-    stem = path.with_suffix("") if path.suffix in (".png", ".pdf") else path
-    png, pdf = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
-    png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(pdf, metadata={"CreationDate": None})
-    return png, pdf

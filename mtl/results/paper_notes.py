@@ -53,8 +53,8 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
             )
         result += [f"WARNING: {row.label}: {one.note}." for one in row.chosen if one.note]
         result += [
-            f"WARNING: {row.label}: only {one.compared} of {one.candidates} candidates had the most completed seeds; the "
-            "choice was among them."
+            f"WARNING: {row.label}: only {one.compared} of {one.candidates} candidates had the most completed seeds; "
+            "the choice was among them."
             for one in row.chosen
             if one.seeds and one.compared < one.candidates
         ]
@@ -80,6 +80,11 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
     machines = Counter(f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in runs)
     warning = "WARNING: times are of different machines: " if len(machines) > 1 else "Times: "
     result.append(f"{warning}{_listing(machines)}; training only, without evaluation.")
+    if any("train_cpu_seconds" in run.cost for run in runs):
+        result.append(
+            "CPU seconds: processor time of all threads of the training process; they compare methods where other work "
+            "on the machine stretches the seconds that pass."
+        )
     rows_with_notes = {row.label: row.runs[0].note for row in table.rows if row.runs and row.runs[0].note}
     return result + [f"{label}: {note}." for label, note in rows_with_notes.items()]
 

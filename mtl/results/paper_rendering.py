@@ -31,6 +31,12 @@ def to_markdown(definition: TableDefinition, sections: Sequence[Section], notes:
     lines = [f"# {definition.title}", ""]
     if definition.banner:
         lines += [f"**{definition.banner}**", ""]
+    return "\n".join(lines) + "\n" + sections_markdown(sections) + "\n" + notes_markdown(notes)
+
+
+def sections_markdown(sections: Sequence[Section]) -> str:
+    """One heading and one Markdown table a section."""
+    lines = []
     for section in sections:
         header = [title.replace("\n", " ").strip() for title in section.header]
         rule = ["---", *["---:"] * (len(header) - 1)]
@@ -40,8 +46,12 @@ def to_markdown(definition: TableDefinition, sections: Sequence[Section], notes:
             for line in (header, rule, *section.rows)
         ]
         lines.append("")
-    lines += ["## Notes", ""]
-    return "\n".join(lines) + "\n".join("- " + note.replace("\n", "\n  ") for note in notes) + "\n"
+    return "\n".join(lines)
+
+
+def notes_markdown(notes: Sequence[str]) -> str:
+    """Footnotes as a list under a heading."""
+    return "## Notes\n\n" + "\n".join("- " + note.replace("\n", "\n  ") for note in notes) + "\n"
 
 
 def to_rich(

@@ -16,7 +16,15 @@ from mtl.results.runs import MetricInfo, Run
 from mtl.results.statistics import mean, mean_rank, sample_sd
 
 DELTAS = {"Delta_m (task mean)": delta_m_task_mean, "Delta_m (metric mean)": delta_m_metric_mean}
-COSTS = ("steps", "optimizer steps", "backbone backwards", "seconds", "peak MiB")
+SUMMED = {
+    "optimizer steps": "optimizer_steps",
+    "backbone backwards": "backbone_backwards",
+    "seconds": "train_seconds",
+    "CPU seconds": "train_cpu_seconds",
+}
+"""Title -> field of a run's cost, added up over the networks of a single-task row."""
+STEPS, MEMORY = "steps", "peak MiB"
+COSTS = (STEPS, *SUMMED, MEMORY)
 Values = dict[str, dict[str, float]]
 """Task -> metric -> value."""
 
@@ -294,14 +302,15 @@ def _cost(chosen: Sequence[Chosen]) -> dict[str, float]:
         done = [run for run in one.runs if run.completed]
         if not done:
             return {}
-        keys = dict(zip(COSTS[1:4], ("optimizer_steps", "backbone_backwards", "train_seconds"), strict=True))
-        part = {COSTS[0]: mean([run.steps for run in done])}
-        part |= {t: mean([run.cost[k] for run in done]) for t, k in keys.items() if all(k in run.cost for run in done)}
+        part = {STEPS: mean([run.steps for run in done])}
+        part |= {
+            t: mean([run.cost[k] for run in done]) for t, k in SUMMED.items() if all(k in run.cost for run in done)
+        }
         if all("peak_memory_bytes" in run.cost for run in done):
-            part[COSTS[4]] = max(run.cost["peak_memory_bytes"] for run in done) / 2**20
+            part[MEMORY] = max(run.cost["peak_memory_bytes"] for run in done) / 2**20
         parts.append(part)
     return {
-        title: (max if title == COSTS[4] else math.fsum)([part[title] for part in parts])
+        title: (max if title == MEMORY else math.fsum)([part[title] for part in parts])
         for title in COSTS
         if parts and all(title in part for part in parts)
     }

@@ -49,6 +49,8 @@ class Run:
         config_hash: Hash of all that can move a number except the seed.
         setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
             other data, another network or another protocol.
+        recorded: Evaluation events of a run that comes from a file of runs (`mtl.results.records`); None for one that
+            is read from its directory.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Run:
     data_note: str = ""
     device: str = ""
     num_threads: int = 0
+    recorded: tuple[Mapping[str, Any], ...] | None = None
 
     @property
     def num_tasks(self) -> int:
@@ -105,6 +108,9 @@ class Run:
         Raises:
             RunDirectoryError: The file is missing, or a line before the last one is no JSON object.
         """
+        if self.recorded is not None:
+            yield from (dict(event) for event in self.recorded if event.get("event") in kinds)
+            return
         file = self.path / "metrics.jsonl"
         if not file.is_file():
             raise RunDirectoryError(f"{file} is missing. Run the configuration again, or leave this directory out.")
@@ -136,6 +142,20 @@ def read_run(path: Path) -> Run:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{file} cannot be read: {error}. Remove it or run the configuration again.") from error
+    return parse_run(summary, path, str(file))
+
+
+def parse_run(summary: Any, path: Path, file: str) -> Run:
+    """A run from its summary.
+
+    Args:
+        summary: What `summary.json` holds.
+        path: The run directory.
+        file: Where it was read, for messages.
+
+    Raises:
+        RunDirectoryError: It was not written by this framework.
+    """
     remedy = "Only summaries written by `scripts/train.py` can be read: move this file elsewhere, or run again."
     if not isinstance(summary, dict):
         raise RunDirectoryError(f"{file} should hold a JSON object. Found a {type(summary).__name__}. {remedy}")

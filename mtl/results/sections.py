@@ -152,10 +152,11 @@ def _cost(table: PaperTable) -> Section | None:
     rows = [row for row in table.rows if row.cost]
     if not rows:
         return None
+    titles = [title for title in COSTS if any(title in row.cost for row in rows)]
     lines = tuple(
-        (row.label, *(_rounded(row.cost[title]) if title in row.cost else "" for title in COSTS)) for row in rows
+        (row.label, *(_rounded(row.cost[title]) if title in row.cost else "" for title in titles)) for row in rows
     )
-    return Section("Cost of one run, from first step to last", ("method", *COSTS), lines)
+    return Section("Cost of one run, from first step to last", ("method", *titles), lines)
 
 
 def _rounded(value: float) -> str:

@@ -21,8 +21,8 @@ def runs(tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
-    saved, save = [], figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure) or save(figure, path))
+    saved, save = [], figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(figure) or save(figure, path))
     return saved
 
 
