@@ -12,17 +12,17 @@ from mtl.config.table_options import Options as TableOptions
 from mtl.errors import ConfigError, RunDirectoryError, UserError
 from mtl.results.assignment import assign
 from mtl.results.choice import needed
-from mtl.results.paper_figures import RUNS_KINDS, TABLE_KINDS, FigureDefinition, figure_names, load_figure
+from mtl.results.paper_figures import METHODS_KINDS, TABLE_KINDS, FigureDefinition, figure_names, load_figure
 from mtl.results.paper_figures.points import split_row
 from mtl.results.paper_table import build_table
 from mtl.results.plan import commands, missing_runs
-from mtl.results.runs import Run
+from mtl.results.runs import Method, Run, group_methods
 
 SWITCHES = ("plan", "published", "allow_mixed")
 KEYS = ("figure", "runs", "out", "table", "experiment", "strategy", *SWITCHES)
 USAGE = (
     "figure=PAPER/FIGURE|list runs=DIR out=DIR [table=PAPER/TABLE] [plan=true] [published=true] [allow_mixed=true] "
-    "[overrides of every job]; for figures of what runs recorded: [experiment=NAME] [strategy=NAME,...]"
+    "[overrides of every job]; of what runs recorded: [table=...] or [experiment=NAME]; [strategy=NAME,...]"
 )
 
 
@@ -93,10 +93,10 @@ def _run(options: Options) -> int:
     path = options.out / definition.name.replace("/", "_")
     if definition.kind in TABLE_KINDS:
         written = _of_table(definition, options, path)
-    elif definition.kind in RUNS_KINDS:
-        written = _of_runs(definition, options, path)
+    elif definition.kind in METHODS_KINDS:
+        written = _of_methods(definition, options, path)
     else:
-        kinds = ", ".join([*TABLE_KINDS, *RUNS_KINDS])
+        kinds = ", ".join([*TABLE_KINDS, *METHODS_KINDS])
         raise ConfigError(f"Figure `{definition.name}`: `{definition.kind}` is no kind. The kinds are {kinds}.")
     if written:
         sys.stdout.write(f"Written: {' '.join(map(str, written))}\n")
@@ -110,8 +110,7 @@ def _of_table(definition: FigureDefinition, options: Options, path: Path) -> tup
         )
     table = options.table or definition.table
     assert table is not None
-    mixed = options.switches.get("allow_mixed", False)
-    asked = ask(TableOptions(table, options.runs, None, (), False, mixed, False, None, options.overrides))
+    asked = _ask(options, table)
     if "published" in options.switches:
         given = {**definition.options, "published": options.switches["published"]}
         definition = replace(definition, options=given)
@@ -146,22 +145,36 @@ def _print_plan(asked: Asked, runs: Sequence[Run], name: str) -> None:
         sys.stdout.write("The missing ones are made by\n\n" + "\n".join(lines) + "\n")
 
 
-def _of_runs(definition: FigureDefinition, options: Options, path: Path) -> tuple[Path, Path]:
-    if options.table or options.overrides or options.switches:
-        found = [*options.overrides, *options.switches, *(["table"] if options.table else [])]
-        raise ConfigError(
-            f"Figure {definition.name} is of what runs recorded, so it takes runs, out, experiment and strategy. Found "
-            f"also {', '.join(found)}."
-        )
+def _of_methods(definition: FigureDefinition, options: Options, path: Path) -> tuple[Path, Path]:
     if not options.runs.is_dir():
         raise RunDirectoryError(f"Figure {definition.name} reads run directories. Found no directory {options.runs}.")
-    runs = [
-        run
-        for run in read(options.runs)
-        if options.experiment in (None, run.experiment)
-        and (not options.strategies or run.strategy in options.strategies)
-    ]
-    return RUNS_KINDS[definition.kind](runs, definition, path)
+    runs = read(options.runs)
+    if options.table is not None:
+        methods = _rows(_ask(options, options.table), runs)
+    elif options.overrides or options.switches:
+        found = ", ".join([*options.overrides, *options.switches])
+        raise ConfigError(
+            f"Figure {definition.name} is of what runs recorded: without `table=...` it takes runs, out, experiment "
+            f"and strategy. Found also {found}."
+        )
+    else:
+        own = [run for run in runs if options.experiment in (None, run.experiment) and not run.is_single_task]
+        methods = group_methods(own)
+    wanted = options.strategies
+    kept = [one for one in methods if not wanted or one.label in wanted or one.runs[0].strategy in wanted]
+    return METHODS_KINDS[definition.kind](kept, definition, path)
+
+
+def _ask(options: Options, table: str) -> Asked:
+    mixed = options.switches.get("allow_mixed", False)
+    return ask(TableOptions(table, options.runs, None, (), False, mixed, False, None, options.overrides))
+
+
+def _rows(asked: Asked, runs: Sequence[Run]) -> list[Method]:
+    """The multi-task rows of a table, with the runs that were chosen."""
+    rows = assign(asked.definition, asked.plan.jobs, runs, asked.allow_mixed).rows
+    found = [Method(label, tuple(run for one in chosen for run in one.runs)) for label, chosen in rows.items()]
+    return [method for method in found if method.runs and not method.runs[0].is_single_task]
 
 
 def draw_for_page(asked: Asked, runs: Sequence[Run], stem: Path) -> list[Path]:
@@ -174,9 +187,7 @@ def draw_for_page(asked: Asked, runs: Sequence[Run], stem: Path) -> list[Path]:
             if definition.kind in TABLE_KINDS:
                 written += _draw(definition, asked, runs, path)
             else:
-                planned = {job.config_hash for job in asked.plan.jobs}
-                own = [run for run in runs if run.config_hash in planned]
-                written += RUNS_KINDS[definition.kind](own, definition, path)
+                written += METHODS_KINDS[definition.kind](_rows(asked, runs), definition, path)
         except UserError as error:
             sys.stdout.write(f"Figure {name} was left out: {error}\n")
     return written

@@ -22,6 +22,7 @@ class Chosen:
         note: What has to be said about it.
         compared: Number of candidates that the choice was among: those with the most completed seeds.
         seeds: Seeds whose validation scores made the choice; empty where nothing was chosen.
+        lost: Number of runs of the other candidates that did not complete.
     """
 
     choice: str
@@ -32,6 +33,7 @@ class Chosen:
     note: str = ""
     compared: int = 1
     seeds: tuple[int, ...] = ()
+    lost: int = 0
 
 
 def choose_row(jobs: Sequence[PlannedRun], runs: Sequence[Run], choose_on: Collection[int] = ()) -> tuple[Chosen, ...]:
@@ -106,7 +108,9 @@ def choose(
         note = "no candidate has a completed run"
     runs = tuple(candidates[eligible[0]]) if not note else tuple(run for same in candidates.values() for run in same)
     choice, by = (eligible[0], tuple(sorted(seeds[eligible[0]]))) if not note else ("", ())
-    return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by if len(candidates) > 1 else ())
+    by = by if len(candidates) > 1 else ()
+    lost = sum(not run.completed for same in candidates.values() for run in same) - sum(not r.completed for r in runs)
+    return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by, lost)
 
 
 def _scores(runs: Sequence[Run]) -> dict[str, float]:

@@ -58,6 +58,11 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
             for one in row.chosen
             if one.seeds and one.compared < one.candidates
         ]
+        result += [
+            f"{row.label}: {one.lost} runs of candidates that were not chosen did not complete."
+            for one in row.chosen
+            if one.lost
+        ]
     status = Counter(run.status for run in runs)
     lengths = Counter(f"{run.epochs} epochs, {run.steps} steps" for run in runs if run.completed)
     result.append(

@@ -3,7 +3,7 @@
 from mtl.results.paper_figures.affinities import affinity_by_option, affinity_curves, affinity_maps
 from mtl.results.paper_figures.definition import (
     FigureDefinition,
-    RunsKind,
+    MethodsKind,
     TableKind,
     figure_names,
     load_figure,
@@ -18,7 +18,7 @@ from mtl.results.paper_figures.shares import shares_by_layer, shares_by_step
 
 TABLE_KINDS: dict[str, TableKind] = {"front": front, "radar": radar, "profile": profile, "group_sizes": group_sizes}
 """Kinds that are drawn from a table: its rows, after the choice on validation, and published values."""
-RUNS_KINDS: dict[str, RunsKind] = {
+METHODS_KINDS: dict[str, MethodsKind] = {
     "exploration": exploration,
     "shares_by_step": shares_by_step,
     "shares_by_layer": shares_by_layer,
@@ -29,4 +29,4 @@ RUNS_KINDS: dict[str, RunsKind] = {
 }
 """Kinds that are drawn from what runs recorded while they trained."""
 
-__all__ = ["RUNS_KINDS", "TABLE_KINDS", "FigureDefinition", "figure_names", "load_figure"]
+__all__ = ["METHODS_KINDS", "TABLE_KINDS", "FigureDefinition", "figure_names", "load_figure"]

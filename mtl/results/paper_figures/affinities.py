@@ -9,7 +9,7 @@ from mtl.errors import UserError
 from mtl.results.drawing import GREY, canvas, save
 from mtl.results.paper_figures.definition import FigureDefinition
 from mtl.results.paper_figures.traces import Trace, draw_curve, handles_of, seeds_text, traces
-from mtl.results.runs import Run
+from mtl.results.runs import Method, Run
 from mtl.results.statistics import mean
 from mtl.results.styles import method_styles
 
@@ -21,9 +21,9 @@ MAPS = 4
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 
 
-def affinity_curves(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def affinity_curves(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """A row of panels a method, a column a target task: affinity of every other task to it against the step."""
-    found = traces(runs, definition.name, KEY)
+    found = traces(methods, definition.name, KEY)
     tasks = found[0].tasks
     styles = method_styles(tasks)
     with canvas(2.7 * len(tasks) + 0.6, 2.0 * len(found) + 0.6) as figure:
@@ -47,9 +47,9 @@ def affinity_curves(runs: Sequence[Run], definition: FigureDefinition, path: Pat
         return save(figure, path)
 
 
-def affinity_maps(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def affinity_maps(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """A row of heat maps a method, at four steps evenly spread: source (row) to target (column), mean over seeds."""
-    found = traces(runs, definition.name, KEY)
+    found = traces(methods, definition.name, KEY)
     tasks = found[0].tasks
     size = 0.55 * len(tasks) + 0.45
     with canvas(MAPS * size + 2.4, len(found) * (size + 0.3) + 1.3) as figure:
@@ -79,7 +79,7 @@ def affinity_maps(runs: Sequence[Run], definition: FigureDefinition, path: Path)
         return save(figure, path)
 
 
-def affinity_by_option(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def affinity_by_option(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """Small multiples, source (row) on target (column): one line for each value of an option of the strategy.
 
     Options: `option`, dotted, below `strategy` (`grouping.decay_rate`).
@@ -88,7 +88,7 @@ def affinity_by_option(runs: Sequence[Run], definition: FigureDefinition, path: 
         UserError: All runs have the same value, so nothing can be compared.
     """
     option = str(definition.options["option"])
-    found = traces(runs, definition.name, KEY)
+    found = traces(methods, definition.name, KEY)
     values = {trace.label: _option(trace.runs[0], option) for trace in found}
     known = {label: value for label, value in values.items() if value is not None}
     if len(set(known.values())) < 2:

@@ -9,7 +9,7 @@ import yaml
 
 from mtl.errors import ConfigError
 from mtl.results.paper_table import PaperTable
-from mtl.results.runs import Run
+from mtl.results.runs import Method
 
 _KEYS = ("title", "kind", "table", "options")
 
@@ -22,7 +22,7 @@ class FigureDefinition:
         name: `paper/figure`.
         title: One line.
         kind: Which drawing.
-        table: The table it is a view of; None for a figure of what runs recorded.
+        table: The table it is a view of; None for a figure of what runs recorded, of a table or not.
         options: Of the drawing.
     """
 
@@ -35,8 +35,8 @@ class FigureDefinition:
 
 TableKind = Callable[[PaperTable, FigureDefinition, Path], tuple[Path, Path]]
 """(table, definition, where to write) -> PNG and PDF."""
-RunsKind = Callable[[Sequence[Run], FigureDefinition, Path], tuple[Path, Path]]
-"""(runs, definition, where to write) -> PNG and PDF."""
+MethodsKind = Callable[[Sequence[Method], FigureDefinition, Path], tuple[Path, Path]]
+"""(methods with their runs, definition, where to write) -> PNG and PDF."""
 
 
 def figure_names(root: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from mtl.results.drawing import canvas, save
 from mtl.results.paper_figures.definition import FigureDefinition
 from mtl.results.paper_figures.traces import EVERY, draw_curve, handles_of, seeds_text, styles_of, traces
-from mtl.results.runs import Run
+from mtl.results.runs import Method
 
 SETTINGS = f"{EVERY} tracking.diagnostics.path=true"
 
@@ -23,9 +23,9 @@ PANELS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
 }
 
 
-def exploration(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def exploration(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """Path length, net displacement and their ratio against the step, one line a method."""
-    found = traces(runs, definition.name, ("path_length", "displacement"), SETTINGS)
+    found = traces(methods, definition.name, ("path_length", "displacement"), SETTINGS)
     styles = styles_of(found)
     with canvas(3.0 * len(PANELS) + 1.8, 3.1) as figure:
         panels = figure.subplots(1, len(PANELS))

@@ -6,16 +6,16 @@ from pathlib import Path
 from mtl.results.drawing import GREY, canvas, save
 from mtl.results.paper_figures.definition import FigureDefinition
 from mtl.results.paper_figures.traces import draw_curve, seeds_text, styles_of, traces
-from mtl.results.runs import Run
+from mtl.results.runs import Method
 from mtl.results.statistics import mean
 
 SETTINGS = "a strategy that groups tasks (selective_groups, random_groups); tracking.log_every_steps=20 sets how often"
 
 
-def group_counts(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def group_counts(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """One line a method, a moving mean over `window` records (an option; 1 shows every count)."""
     window = int(definition.options.get("window", 1))
-    found = traces(runs, definition.name, "groups", SETTINGS, event="step")
+    found = traces(methods, definition.name, "groups", SETTINGS, event="step")
     styles = styles_of(found)
     tasks = len(found[0].tasks)
     with canvas(6.4, 3.4) as figure:

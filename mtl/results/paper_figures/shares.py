@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mtl.results.drawing import GREY, canvas, save
 from mtl.results.paper_figures.definition import FigureDefinition
 from mtl.results.paper_figures.traces import Trace, draw_curve, handles_of, seeds_text, traces
-from mtl.results.runs import Run
+from mtl.results.runs import Method
 from mtl.results.statistics import mean
 from mtl.results.styles import method_styles
 
@@ -21,9 +21,9 @@ NAMED = 8
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 
 
-def shares_by_step(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def shares_by_step(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """A row of panels a method, a column a layer (at most five, evenly spread): share of each task against the step."""
-    found = traces(runs, definition.name, KEY)
+    found = traces(methods, definition.name, KEY)
     layers = _spread(_layers(found[0]), LAYERS)
     tasks = found[0].tasks
     styles = method_styles(tasks)
@@ -44,9 +44,9 @@ def shares_by_step(runs: Sequence[Run], definition: FigureDefinition, path: Path
         return save(figure, path)
 
 
-def shares_by_layer(runs: Sequence[Run], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
+def shares_by_layer(methods: Sequence[Method], definition: FigureDefinition, path: Path) -> tuple[Path, Path]:
     """A panel a method: share of each task in each shared layer, averaged over steps, from input to output."""
-    found = traces(runs, definition.name, KEY)
+    found = traces(methods, definition.name, KEY)
     layers, tasks = _layers(found[0]), found[0].tasks
     styles = method_styles(tasks)
     columns = min(3, len(found))

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtl.errors import UserError
-from mtl.results.runs import Run, group_methods
+from mtl.results.drawing import method_styles
+from mtl.results.runs import Method, Run
 from mtl.results.statistics import mean, sample_sd
-from mtl.results.styles import method_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,12 +39,12 @@ class Trace:
 
 
 def traces(
-    runs: Sequence[Run], name: str, key: str | Sequence[str], settings: str = EVERY, event: str = "diagnostics"
+    methods: Sequence[Method], name: str, key: str | Sequence[str], settings: str = EVERY, event: str = "diagnostics"
 ) -> list[Trace]:
     """The completed multi-task runs that recorded `key`, by method.
 
     Args:
-        runs: Of one setting.
+        methods: With runs of one setting.
         name: The figure, for messages.
         key: Field of the events; or several, and a record is then an event that has them all.
         settings: What to set so that runs record it.
@@ -53,14 +53,15 @@ def traces(
     Raises:
         UserError: There are no such runs, they are of several settings, or none recorded it.
     """
-    several = [run for run in runs if run.completed and not run.is_single_task]
+    several = [run for method in methods for run in method.completed if not run.is_single_task]
     if not several:
         raise UserError(f"Figure {name} needs completed multi-task runs. Found none. Train some with {settings}.")
     _check_one_setting(several, name)
     keys = [key] if isinstance(key, str) else list(key)
     found = []
-    for method in group_methods(several):
-        pairs = [(run, dict(_records(run, keys, event))) for run in method.runs]
+    for method in methods:
+        runs = [run for run in method.completed if not run.is_single_task]
+        pairs = [(run, dict(_records(run, keys, event))) for run in runs]
         having = [(run, records) for run, records in pairs if records]
         if having:
             values = [

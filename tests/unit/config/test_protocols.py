@@ -76,7 +76,8 @@ def test_only_data_without_a_reader_have_no_experiment():
 def test_a_tables_plan_its_columns_and_its_rule_of_choice(name):
     definition = DEFINITIONS[name]
     plan = plan_table(definition)
-    assert len(plan.jobs) == table_state(definition)
+    compared = [job for job in plan.jobs if not definition.choose_on or job.seed in definition.choose_on]
+    assert len(compared) == table_state(definition)
     assert {job.row for job in plan.jobs} == {row.label for row in definition.rows if row.sweep}
     assert len({job.setting_hash for job in plan.jobs}) == 1
     assert len({(job.row, job.config_hash, job.seed) for job in plan.jobs}) == len(plan.jobs)

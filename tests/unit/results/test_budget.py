@@ -8,13 +8,13 @@ from mtl.results.budget import common_budget, metrics_within
 from tests.unit.results.test_runs import write_run
 
 
-def run_with(path, name, values, rule="last", optimizer_steps=100.0, seconds=10.0):
+def run_with(path, name, values, rule="last", optimizer_steps=100.0, seconds=10.0, **cost):
     """100 batches, evaluations evenly spread; `values`: test accuracy of left at each (val is its negative order)."""
     run = write_run(
         path,
         name,
         selection={"rule": rule},
-        cost={"optimizer_steps": optimizer_steps, "train_seconds": seconds},
+        cost={"optimizer_steps": optimizer_steps, "train_seconds": seconds, **cost},
     )
     lines = []
     for index, (val, test) in enumerate(values, start=1):
@@ -53,6 +53,20 @@ def test_no_evaluation_within_the_budget_is_nothing(tmp_path):
 def test_a_run_that_does_not_say_what_it_spent_leaves_no_common_budget(tmp_path):
     silent = write_run(tmp_path, "x", cost={})
     assert common_budget([silent, run_with(tmp_path, "a", CURVE)], "training seconds") is None
+
+
+def test_cpu_seconds_are_a_budget_of_their_own_where_every_run_has_them(tmp_path):
+    """One run was stretched by other work on the machine: in CPU seconds both had the same time."""
+    quick = run_with(tmp_path, "a", CURVE, seconds=10.0, train_cpu_seconds=8.0)
+    stretched = run_with(tmp_path, "b", CURVE, seconds=40.0, train_cpu_seconds=8.0)
+    limits = [common_budget([quick, stretched], budget) for budget in ("training seconds", "CPU seconds of training")]
+    assert limits == [10.0, 8.0]
+    values = [
+        metrics_within(stretched, budget, limit)["test"]["left"]["accuracy"]
+        for budget, limit in zip(("training seconds", "CPU seconds of training"), limits, strict=True)
+    ]
+    assert values == [10.0, 40.0]
+    assert common_budget([quick, run_with(tmp_path, "c", CURVE)], "CPU seconds of training") is None
 
 
 def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path):

@@ -73,6 +73,26 @@ def test_bootstrap_of_many_seeds_is_seeded_and_near_the_normal_interval():
     assert first == pytest.approx((found.mean - found.half_width, found.mean + found.half_width), abs=0.02)
 
 
+@pytest.mark.parametrize("n", [3, 4, 5, 8, 30])
+def test_the_bootstrap_is_scipys(n):
+    """Exact enumeration up to 5 seeds and seeded draws above, against SciPy's 50,000 draws of another generator."""
+    generator = random.Random(n)
+    pairs = [(generator.gauss(1, 1), generator.gauss(0, 1)) for _ in range(n)]
+    found = paired_difference({i: a for i, (a, _) in enumerate(pairs)}, {i: b for i, (_, b) in enumerate(pairs)})
+    ours, other = np.array(pairs).T
+    expected = stats.bootstrap(
+        (ours, other),
+        lambda a, b, axis=-1: (a - b).mean(axis=axis),
+        paired=True,
+        n_resamples=50_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    means = sorted(map(float, ours - other))
+    coarse = (means[-1] - means[0]) / n**2 if n <= 5 else 0.03 * found.sd  # a step of the distribution; noise of draws
+    assert found.bootstrap == pytest.approx((expected.low, expected.high), abs=coarse)
+
+
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_seeds_for_80_percent_power_are_those_of_the_textbook(effect, n):
     """Cohen's small, medium and large effect; G*Power, two-sided paired t, alpha .05."""

@@ -59,7 +59,8 @@ def events_of(strategy, seed, decay=0.01, steps=range(20, 1001, 20)):
     for step in steps:
         path += 0.5 + generator.random()
         raw = [{task: generator.uniform(0.5, 3 - i) for i, task in enumerate(TASKS)} for _ in LAYERS]
-        shares = {layer: {t: v / sum(one.values()) for t, v in one.items()} for layer, one in zip(LAYERS, raw, strict=True)}
+        normed = [{task: value / sum(one.values()) for task, value in one.items()} for one in raw]
+        shares = dict(zip(LAYERS, normed, strict=True))
         groups = [list(TASKS)] if generator.random() < 0.3 else [["segmentation"], ["depth", "normals"]]
         lines.append({"event": "step", "step": step, "epoch": 1, "losses": {}, "groups": groups})
         lines.append(
