@@ -1,7 +1,8 @@
 """The runs that a table asks for, those that are missing, and the commands that make them."""
 
+import itertools
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,9 +73,9 @@ def commands(missing: Sequence[PlannedRun], full: Mapping[str, Mapping[str, str]
     lines = []
     for sweep in dict.fromkeys(job.sweep for job in missing):
         jobs = [job.overrides for job in missing if job.sweep == sweep]
-        for box in _boxes(jobs):
+        for box, named in (part for whole in _boxes(jobs) for part in _with_groups(whole, full[sweep])):
             texts = {key: ",".join(values) for key, values in box.items()}
-            words = [f"{key}={text}" for key, text in texts.items() if text != full[sweep].get(key)]
+            words = [f"{key}={text}" for key, text in texts.items() if key in named or text != full[sweep].get(key)]
             lines.append(f"{SCRIPT} sweep={sweep}" + "".join(f" {shlex.quote(word)}" for word in [*words, *extra]))
     return lines
 
@@ -91,6 +92,20 @@ def _boxes(jobs: Sequence[Mapping[str, str]]) -> list[dict[str, tuple[str, ...]]
         joined = [dict(rest) | {key: tuple(dict.fromkeys(values))} for rest, values in merged.items()]
         boxes = [{name: box[name] for name in order} for box in joined]
     return boxes
+
+
+def _with_groups(
+    box: Mapping[str, tuple[str, ...]], file: Mapping[str, str]
+) -> Iterator[tuple[dict[str, tuple[str, ...]], set[str]]]:
+    """The box, in parts where its command has to name the choice of a group, and the groups to name.
+
+    Hydra composes overrides of one value before it sweeps, when a swept group still has its default: an option of the
+    strategy, say, is then unknown unless the strategy stands beside it.
+    """
+    options = [key for key, values in box.items() if "." in key and len(values) == 1 and values[0] != file.get(key)]
+    named = [key for key in box if any(option.startswith(f"{key}.") for option in options)]
+    for choice in itertools.product(*(box[key] for key in named)):
+        yield {**box, **{key: (value,) for key, value in zip(named, choice, strict=True)}}, set(named)
 
 
 def estimate(missing: Sequence[PlannedRun], planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:

@@ -58,6 +58,25 @@ def test_printed_commands_expand_to_the_planned_jobs_in_hydras_own_parser():
     assert total == len(plan.jobs) == 2 * (2 + 2 + 9)
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "given"),
+    [
+        ("sener2018/multimnist_short", "static", "strategy.weighting.weights=[0.2,0.8]"),
+        ("pascal2021/celeba_groups", "igd_groups_of_10", "optimizer.lr=0.001"),
+        ("jeong2025/nyuv2_small", "selective_groups_0.01", "optimizer.lr=0.001"),
+    ],
+)
+def test_what_a_printed_command_fixes_composes_before_the_sweep(name, row, given):
+    """As Hydra does it: overrides of one value are composed first, without the sweep's parameters."""
+    plan = plan_table(only_rows(load_definition(ROOT, name), [row]), [given, "seed=1"])
+    for line in commands(plan.jobs, plan.parameters, plan.fixed):
+        words = shlex.split(line)[3:]
+        parsed = [OverridesParser.create().parse_override(word) for word in words]
+        fixed = [word for word, override in zip(words, parsed, strict=True) if not override.is_sweep_override()]
+        assert given in fixed
+        compose_config(fixed)
+
+
 def test_an_override_of_a_parameter_subsets_and_another_key_holds_for_every_job():
     definition = load_definition(ROOT, "community/multidigits")
     plan = plan_table(only_rows(definition, ["mgda", "static"]), [*SHORT, "optimizer.lr=0.003"])

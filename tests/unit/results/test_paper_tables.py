@@ -352,6 +352,23 @@ def test_a_whole_sweep_is_one_short_command():
     assert commands(seeds, FULL, []) == ["python scripts/train.py -m sweep=toy seed=1"]
 
 
+def test_an_option_of_one_value_has_its_strategy_beside_it():
+    """Hydra would look for it in the default strategy."""
+    full = {"toy": {"strategy": "static,mgda", "strategy.scale": "1,2", "optimizer.lr": "0.1", "seed": "0"}}
+
+    def one(strategy, scale):
+        given = {"strategy": strategy, "strategy.scale": scale, "optimizer.lr": "0.1", "seed": "0"}
+        return PlannedRun("row", "toy", given, 0, strategy + scale, SETTING, CONFIG)
+
+    prefix = "python scripts/train.py -m sweep=toy"
+    assert commands([one("static", "2"), one("mgda", "2")], full, []) == [
+        f"{prefix} strategy=static strategy.scale=2",
+        f"{prefix} strategy=mgda strategy.scale=2",
+    ]
+    assert commands([one(s, v) for s in ("static", "mgda") for v in "12"], full, []) == [prefix]
+    assert commands([one("static", v) for v in "12"], full, []) == [f"{prefix} strategy=static"]
+
+
 def test_times_are_estimated_from_runs_of_the_same_method_only(runs):
     done = [run for run in runs if run.strategy == "uniform" and run.seed == 0 and not run.is_single_task]
     text = estimate(missing_runs(PLAN, done), PLAN, done)
