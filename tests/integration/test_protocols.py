@@ -134,8 +134,10 @@ def test_every_row_of_a_table_trains_in_its_protocol(table, prepared, tmp_path, 
     definition = load_definition(config_directory() / "table", table)
     rows = [row.label.partition(" ")[0] for row in definition.rows if row.sweep]
     arguments = [*arguments_of(table, prepared, tmp_path), f"rows={','.join(rows)}"]
-    if TABLES[table][0] == "celeba" and any(row.is_single_task for row in definition.rows):
+    shown = set(rows)
+    if TABLES[table][0] == "celeba" and "single_task" in rows:
         arguments += ["dataset.tasks=[Smiling],[Male]"]
+        shown -= {"single_task"}  # two attributes have no mean over forty
     train_the_plan(capsys, arguments, tmp_path)
     states = {json.loads(path.read_text())["status"] for path in tmp_path.rglob("summary.json")}
     assert states == {"completed"}
@@ -144,4 +146,4 @@ def test_every_row_of_a_table_trains_in_its_protocol(table, prepared, tmp_path, 
     assert table_main([*arguments, f"out={tmp_path}"]) == 0, capsys.readouterr().err
     (file,) = tmp_path.glob("*.csv")
     seeds = [line.split(",")[1] for line in file.read_text().splitlines() if line.startswith("seed,")]
-    assert {label.partition(" ")[0] for label in seeds} == set(rows)
+    assert shown <= {label.partition(" ")[0] for label in seeds}
