@@ -107,7 +107,7 @@ def styles_of(found: Sequence[Trace]) -> dict[str, tuple[str, str]]:
 def seeds_text(found: Sequence[Trace]) -> str:
     """How many seeds the means are of."""
     counts = sorted({len({run.seed for run in trace.runs}) for trace in found})
-    return f"mean ± sd, seeds: {' to '.join(map(str, counts[:1] + counts[1:][-1:]))}"
+    return "one seed" if counts == [1] else f"mean ± sd, seeds: {' to '.join(map(str, counts[:1] + counts[1:][-1:]))}"
 
 
 def draw_curve(axes: "Axes", curve: Curve, label: str, color: str, marker: str, dashes: Any = "-") -> None:
