@@ -43,7 +43,7 @@ TABLES = {
     "sener2018/celeba": ("celeba", [*FACES, *CNN, *RATE]),
     "sener2018/celeba_released": ("celeba", [*FACES, *CNN]),
     "sener2018/celeba_attributes": ("celeba", [*FACES, *CNN, *RATE]),
-    "pascal2021/celeba_groups": ("celeba", [*FACES, *CNN, *RATE, "strategy.grouping.group_size=10,20"]),
+    "pascal2021/celeba_groups": ("celeba", [*FACES, *CNN, *RATE]),
     "community/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
     "hervella2024/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
     "pascal2021/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
