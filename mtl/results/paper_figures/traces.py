@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtl.errors import UserError
-from mtl.results.drawing import method_styles
 from mtl.results.runs import Method, Run
 from mtl.results.statistics import mean, sample_sd
+from mtl.results.styles import method_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
