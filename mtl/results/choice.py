@@ -97,7 +97,7 @@ def choose(
     eligible = [key for key in candidates if len(seeds[key]) == most]
     compared, note = len(eligible), ""
     if len(eligible) > 1 and most:
-        scores = {key: _scores(scored[key]) for key in eligible}
+        scores = _without_units({key: _scores(scored[key]) for key in eligible})
         tasks = {task for values in scores.values() for task, value in values.items() if math.isfinite(value)}
         known = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
         if not known or any(math.isnan(value) for value in known.values()):
@@ -111,6 +111,20 @@ def choose(
     by = by if len(candidates) > 1 else ()
     lost = sum(not run.completed for same in candidates.values() for run in same) - sum(not r.completed for r in runs)
     return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by, lost)
+
+
+def _without_units(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Each task's scores divided by their mean size over the candidates, so that no unit outweighs another in a sum.
+
+    mIoU in percent, depth in metres and angles in degrees cannot be added. A size of 0 (all candidates score 0) stays.
+    """
+    sizes: dict[str, list[float]] = {}
+    for values in scores.values():
+        for task, value in values.items():
+            if math.isfinite(value):
+                sizes.setdefault(task, []).append(abs(value))
+    scale = {task: mean(found) or 1.0 for task, found in sizes.items()}
+    return {key: {task: value / scale.get(task, 1.0) for task, value in one.items()} for key, one in scores.items()}
 
 
 def _scores(runs: Sequence[Run]) -> dict[str, float]:

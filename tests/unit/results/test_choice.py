@@ -94,3 +94,18 @@ def test_a_missing_later_seed_is_missing_and_makes_the_row_provisional(complete)
     text = text_of(table, needed(PLAN, kept, STAGED.choose_on), kept)
     assert "uniform: 1 of its runs are missing" in text
     assert row_of(table, "uniform").seeds_text == "2"
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_choice_does_not_depend_on_the_unit_of_a_metric(tmp_path, unit):
+    """One candidate is 20 % better on the left, the other 10 % on the right, whatever the left is measured in."""
+    first = [job for job in UNIFORM if job.seed == 0]
+    values = {"0.01": (60.0 * unit, 44.0), "0.1": (50.0 * unit, 48.4)}
+    runs = []
+    for run in runs_of(tmp_path, first):
+        left, right = values["0.01" if run.config_hash == first[0].config_hash else "0.1"]
+        runs.append(
+            replace(run, metrics={**run.metrics, "val": {"left": {"accuracy": left}, "right": {"accuracy": right}}})
+        )
+    (chosen,) = choose_row(UNIFORM, runs, {0})
+    assert chosen.choice == "lr 0.01"
