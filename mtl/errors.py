@@ -21,6 +21,10 @@ class RunDirectoryError(UserError):
     """A run directory cannot be created, written, read or resumed."""
 
 
+class BusyRunError(RunDirectoryError):
+    """Another process works on the run."""
+
+
 class NonFiniteError(UserError):
     """A loss, gradient or task weight is NaN or infinite. Raised before any parameter is touched."""
 

@@ -44,7 +44,9 @@ def main() -> int:
         [int(seed) for seed in options["seeds"].split(",")],
         ["experiment_name=demo", *SHORT, *overrides],
     )
-    run_grid(jobs, out)
+    code = run_grid(jobs, out)
+    if code:
+        return code
     write_comparison(out, out)
     code = report_main([f"runs={out}", f"out={out / 'report.html'}"])
     sys.stdout.write(f"{len(jobs)} runs in {time.monotonic() - started:.0f} s\n")

@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from mtl.config import schema
+from mtl.config import identity, schema
 from mtl.config.build import GROUPS, build_spec, config_directory, config_text
 from mtl.config.check import unknown_key
 from mtl.errors import ConfigError, RunDirectoryError, UserError
@@ -62,11 +62,14 @@ def compose_config(overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str,
     schema.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+        return split_hydra(compose("train", overrides=list(overrides), return_hydra_config=True))
+
+
+def split_hydra(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
+    """A composed configuration without Hydra's own settings, and the names of its parts."""
     names = _names(cfg.hydra.runtime.choices)
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    OmegaConf.set_struct(cfg, True)
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
     return cfg, names
 
 
@@ -85,15 +88,21 @@ def resume_run(path: Path) -> dict[str, Any]:
 def read_config(directory: RunDirectory) -> tuple[DictConfig, dict[str, str]]:
     """The configuration that a run directory holds, checked against the schema."""
     try:
-        stored = OmegaConf.load(directory.config)
-        assert isinstance(stored, DictConfig)
-        names = {str(key): str(value) for key, value in stored.pop("names").items()}
-        cfg = OmegaConf.merge(OmegaConf.structured(schema.Root), stored)
+        stored = OmegaConf.to_container(OmegaConf.load(directory.config))
+        assert isinstance(stored, dict)
+        return typed_config({str(key): value for key, value in stored.items()})
     except Exception as error:
         raise RunDirectoryError(
             f"{directory.config} is not the configuration of a run ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). It was changed or damaged; start the run again in a new directory."
         ) from error
+
+
+def typed_config(stored: Mapping[str, Any]) -> tuple[DictConfig, dict[str, str]]:
+    """The content of a config.yaml as a configuration of the schema, and the names of its parts."""
+    names = {str(key): str(value) for key, value in stored["names"].items()}
+    values = {key: value for key, value in stored.items() if key != "names"}
+    cfg = OmegaConf.merge(OmegaConf.structured(schema.Root), values)
     assert isinstance(cfg, DictConfig)
     return cfg, names
 
@@ -158,7 +167,22 @@ def _names(choices: Mapping[str, Any]) -> dict[str, str]:
     return {group: str(choices.get(group)) for group in GROUPS}
 
 
+def _wants_retry(given: Sequence[str]) -> bool:
+    if given and given[-1] not in ("retry=true", "retry=false"):
+        raise ConfigError(f"`retry` should be true or false. Found `{given[-1]}`.")
+    return "retry=true" in given[-1:]
+
+
+OTHER_SWEEPERS = (
+    "hydra.sweep.dir='${paths.output_dir}/${experiment_name}/sweep/${now:%Y%m%dT%H%M%S_%f}'",
+    "hydra.sweep.subdir='${hydra:job.num}'",
+)
+"""Sweepers that choose jobs on the way cannot continue a directory; later arguments override these."""
+
+
 def _train(arguments: list[str]) -> int:
+    from mtl.config.multirun import is_multirun, multirun
+
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         others = [argument for argument in arguments if not argument.startswith("resume=")]
@@ -169,11 +193,21 @@ def _train(arguments: list[str]) -> int:
             )
         resume_run(Path(resumed[0].partition("=")[2]).resolve())
         return 0
+    retry = [argument for argument in arguments if argument.startswith("retry=")]
+    arguments = [argument for argument in arguments if argument not in retry]
     for argument in arguments:
         group, assigned, choice = argument.partition("=")
         if assigned and group in GROUPS and choice in ("", "null"):
             raise ConfigError(f"`{group}` needs a choice; see the groups in `--help`. Found `{argument}`.")
     schema.register()
+    identity.register()
+    if is_multirun(arguments):
+        code = multirun(arguments, retry=_wants_retry(retry))
+        if code is not None:
+            return code
+        arguments = [*OTHER_SWEEPERS, *arguments]
+    elif retry:
+        raise ConfigError(f"`{retry[0]}` is for sweeps, with -m.")
     decorated = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="train")(_job)
     saved, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:

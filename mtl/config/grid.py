@@ -1,15 +1,17 @@
 """A list of runs in fixed directories: done ones are kept, interrupted ones continued, the rest started."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtl.config.build import build_spec
-from mtl.config.entry import compose_config, read_config, resume_run, run_overrides
-from mtl.errors import RunDirectoryError
-from mtl.training.provenance import config_hash, git_state
-from mtl.training.run_directory import MARKER, RunDirectory
+from mtl.config.build import config_directory
+from mtl.config.entry import compose_config
+from mtl.config.launch import Sweep, run_sweep
+from mtl.config.multirun import adopt, check_distinct, freeze_job
+from mtl.sweeps.manifest import Manifest, SweepDirectory
+from mtl.training.provenance import git_state, tree_digest
 
 
 @dataclass(frozen=True)
@@ -35,35 +37,23 @@ def comparison(
     return jobs
 
 
-def run_grid(jobs: Sequence[Job], out: Path) -> None:
+def run_grid(jobs: Sequence[Job], out: Path) -> int:
     """Do the jobs one after another; calling it again continues where the last call stopped.
+
+    Returns:
+        The exit code of `run_sweep`.
 
     Raises:
         RunDirectoryError: a directory holds a run of another configuration.
     """
-    commit, kept = git_state(), 0
-    for number, job in enumerate(jobs, start=1):
-        directory = RunDirectory(out / job.directory)
-        summary = directory.finished()
-        sys.stdout.write(f"[{number}/{len(jobs)}] {job.directory}\n")
-        if (directory.path / MARKER).exists():
-            _check_same(job, directory)
-        if summary is not None and summary["status"] != "failed":
-            kept += summary["git"] != commit
-        elif (directory.path / MARKER).exists():
-            resume_run(directory.path)
-        else:
-            run_overrides(job.overrides, directory.path)
-    if kept:
-        sys.stdout.write(f"{kept} runs were kept from another version of the code; delete {out} to redo them.\n")
-
-
-def _check_same(job: Job, directory: RunDirectory) -> None:
-    cfg, names = compose_config(job.overrides)
-    stored, _ = read_config(directory)
-    wanted, found = (config_hash(build_spec(c, names).config) for c in (cfg, stored))
-    if (wanted, cfg.seed) != (found, stored.seed):
-        raise RunDirectoryError(
-            f"{directory.path} holds a run of another configuration. Choose another directory with `out=...`, or "
-            "delete that one."
-        )
+    directory, command = SweepDirectory(out), f"python {shlex.join(sys.argv)}"
+    frozen = [
+        freeze_job(number, job.directory, job.overrides, *compose_config(job.overrides))
+        for number, job in enumerate(jobs)
+    ]
+    check_distinct(frozen)
+    manifest = Manifest("grid", command, git_state(), tree_digest(config_directory()), tuple(frozen))
+    with directory.locked():
+        adopt(directory, frozen)
+        directory.write(manifest)
+        return run_sweep(Sweep(directory, manifest, command))

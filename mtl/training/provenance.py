@@ -32,6 +32,14 @@ def _git(directory: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
+def tree_digest(directory: Path) -> str:
+    """Digest of the names and contents of all YAML files below a directory."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*.yaml")):
+        digest.update(f"{path.relative_to(directory)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def versions() -> dict[str, str]:
     """Versions that numbers can depend on."""
     return {

@@ -2,12 +2,13 @@
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import RunDirectoryError
+from mtl.errors import BusyRunError, RunDirectoryError
 from mtl.tracking import finite
 from mtl.training.checkpoint import write_atomically
 
@@ -51,20 +52,54 @@ class RunDirectory:
                 "`paths.output_dir=...` or `hydra.run.dir=...`."
             ) from error
 
+    def reserve(self, config_yaml: str) -> None:
+        """Make the directory ready for a run of this configuration, begun or not; doing it twice changes nothing.
+
+        Raises:
+            RunDirectoryError: it holds a run of another configuration.
+        """
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if not self.config.is_file():
+            write_atomically(self.config, config_yaml.encode())
+        if self.config.read_text(encoding="utf-8") != config_yaml:
+            raise RunDirectoryError(
+                f"{self.path} holds a run of another configuration. Delete it, or choose another directory."
+            )
+        (self.path / MARKER).touch()
+
+    def is_claimed(self) -> bool:
+        """Whether there is a run, begun or reserved."""
+        return (self.path / MARKER).is_file()
+
+    def is_locked(self) -> bool:
+        """Whether a process works on the run."""
+        try:
+            with (self.path / MARKER).open() as marker:
+                fcntl.flock(marker, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process.
 
         Raises:
-            RunDirectoryError: another process works on it.
+            BusyRunError: another process works on it, and did for a second (`is_locked` holds the lock for an instant).
         """
         with (self.path / MARKER).open("a") as marker:
-            try:
-                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunDirectoryError(
-                    f"Another process is working on the run in {self.path}. Wait for it, or stop it first."
-                ) from error
+            for attempt in range(20):
+                try:
+                    fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if attempt == 19:
+                        raise BusyRunError(
+                            f"Another process is working on the run in {self.path}. Wait for it, or stop it first."
+                        ) from error
+                    time.sleep(0.05)
             yield
 
     def check_resumable(self) -> None:

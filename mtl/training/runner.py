@@ -37,7 +37,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
         spec: The parts.
         path: The run directory: new, or one to resume.
         config_yaml: The resolved configuration, as text for config.yaml.
-        resume: Continue the run that `path` holds; from its start, if it was stopped before its first checkpoint.
+        resume: Continue the run that `path` holds; from its start, if it was stopped before its first checkpoint. A
+            completed one, and one that another process completes meanwhile, is left as it is.
     """
     spec.data.check()
     device = prepare_process(spec.trainer, spec.seed)
@@ -48,6 +49,9 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
     if not resume:
         directory.claim(config_yaml)
     with directory.locked():
+        done = directory.finished() if resume else None
+        if done is not None and done["status"] == "completed":
+            return done
         state = _load_resumable(directory, _identity(spec)) if resume else None
         trainer: Trainer | None = None
         try:
@@ -83,8 +87,9 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     trainer.train_seconds = float(event.get("train_seconds", 0.0))  # type: ignore[arg-type]
                     trainer.train_cpu_seconds = float(event.get("train_cpu_seconds", 0.0))  # type: ignore[arg-type]
                 description = _describe(spec, objective, path, trainer)
-                code = {key: start[key] for key in ("git", "versions", "device")}
-                trainer.log({"event": "start", "step": steps_done, "description": description, **code})
+                known = {key: start[key] for key in ("git", "versions", "device", "tasks")}
+                known |= {"description": description, "total_steps": trainer.total_steps}
+                trainer.log({"event": "start", "step": steps_done, **known})
                 if state is None:
                     trainer.save()
                 return _fit(spec, start, directory, trainer)

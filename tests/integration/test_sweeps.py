@@ -1,0 +1,199 @@
+"""Sweeps from the command line: continued by the same command, whatever happened to them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtl.sweeps.manifest import SweepDirectory
+from mtl.sweeps.state import Attempts, State, read_status
+from tests.problems import REPOSITORY
+
+QUICK = [
+    "dataset.train_size=64",
+    "dataset.val_size=16",
+    "dataset.test_size=16",
+    "dataset.batch_size=32",
+    "trainer.max_epochs=3",
+    "trainer.num_threads=1",
+]
+TRAIN = ["scripts/train.py"]
+PLANTED = ["-m", "tests.integration._planted_train"]
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def start(program, arguments, **more):
+    environment = {**os.environ, "WANDB_API_KEY": "", "PYTHONPATH": str(REPOSITORY)} | more
+    command = [sys.executable, *program, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process, seconds=280):
+    out, err = process.communicate(timeout=seconds)
+    assert "Traceback" not in err, err
+    for text in (out, err):
+        assert "\x1b" not in text
+        assert "\r" not in text
+    return process.returncode, out, err
+
+
+def train(*arguments, program=TRAIN, **more):
+    return finish(start(program, ["-m", *arguments], **more))
+
+
+def sweep_in(path):
+    [manifest] = path.rglob("manifest.jsonl")
+    return SweepDirectory(manifest.parent)
+
+
+def states(sweep):
+    return {job.directory: read_status(sweep.job(job)).state for job in sweep.read().jobs}
+
+
+def wait_until(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_sweep_equals_single_runs_and_is_done_once(tmp_path):
+    where = f"paths.output_dir={tmp_path / 'sweep'}"
+    code, out, _ = train(where, "strategy=uniform,pcgrad", "seed=1,0", *QUICK, *JOBLIB)
+    assert code == 0
+    assert "4 jobs: 4 completed" in out
+    sweep = sweep_in(tmp_path / "sweep")
+    assert sorted(states(sweep)) == [
+        *("0_strategy=uniform_seed=1", "1_strategy=uniform_seed=0"),
+        *("2_strategy=pcgrad_seed=1", "3_strategy=pcgrad_seed=0"),
+    ]
+    before = {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*") if path.name != ".mtl-sweep"}
+    code, out, _ = train("seed=0,1", *QUICK, "strategy=pcgrad,uniform", where)  # another order, another launcher
+    assert code == 0
+    assert "to do" not in out
+    assert {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*") if path.name != ".mtl-sweep"} == before
+    alone = tmp_path / "alone"
+    arguments = ["strategy=pcgrad", "seed=0", *QUICK, f"hydra.run.dir={alone}"]
+    assert finish(start(TRAIN, arguments))[0] == 0
+    for name in ("checkpoints/last.pt",):
+        assert (alone / name).read_bytes() == (sweep.path / "3_strategy=pcgrad_seed=0" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_sweep_is_frozen_when_it_starts(tmp_path):
+    """Jobs that start after configs/ changed run what was composed before: here, what the manifest says."""
+    where = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK]
+    process = start(TRAIN, ["-m", *where])
+    wait_until(lambda: list(tmp_path.rglob("manifest.jsonl")))
+    process.kill()
+    process.communicate()
+    sweep = sweep_in(tmp_path)
+    manifest = sweep.read()
+    for job in manifest.jobs:
+        job.config["optimizer"]["lr"] = 0.125  # as if configs/optimizer/adam.yaml had said so when it started
+    sweep.write(type(manifest)(**{**vars(manifest), "files": "another"}))
+    code, out, _ = train(*where)
+    assert "have changed since this sweep started" in out
+    assert code in (0, 1)  # a job that the kill found begun holds the other configuration, and says so
+    found = [yaml.safe_load((sweep.job(job) / "config.yaml").read_text())["optimizer"]["lr"] for job in manifest.jobs]
+    assert found[-1] == 0.125
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_is_clean_and_continues(tmp_path, number):
+    arguments = ["-m", f"paths.output_dir={tmp_path}", "seed=0,1,2", *QUICK, "trainer.max_epochs=400", *JOBLIB]
+    process = start(TRAIN, arguments)
+    wait_until(lambda: len(list(tmp_path.rglob("last.pt"))) == 2)
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert code == 128 + number
+    assert err == ""
+    assert "Stopped" in out
+    assert "3 jobs: 2 interrupted, 1 waiting" in out
+    assert "The same command goes on with 3: python scripts/train.py -m" in out
+    sweep = sweep_in(tmp_path)
+    assert sorted(states(sweep).values()) == [State.INTERRUPTED, State.INTERRUPTED, State.WAITING]
+    for path in tmp_path.rglob("output.log"):
+        assert "Traceback" not in path.read_text()
+
+
+@pytest.mark.slow
+def test_two_launchers_do_not_share_a_sweep(tmp_path):
+    arguments = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK, "trainer.max_epochs=400"]
+    first = start(TRAIN, ["-m", *arguments])
+    wait_until(lambda: list(tmp_path.rglob("last.pt")))
+    code, _, err = train(*arguments)
+    assert code == 1
+    assert "Another process runs the sweep" in err
+    first.terminate()
+    assert finish(first)[0] == 143
+
+
+@pytest.mark.slow
+def test_submitit_runs_the_frozen_jobs(tmp_path):
+    where = [f"paths.output_dir={tmp_path}", "strategy=uniform,mgda", *QUICK]
+    code, out, err = train(*where, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5")
+    assert (code, err) == (0, "")
+    assert "2 jobs: 2 completed" in out
+    sweep = sweep_in(tmp_path)
+    for job in sweep.read().jobs:
+        path = sweep.job(job)
+        summary = json.loads((path / "summary.json").read_text())
+        assert summary["strategy"] == job.config["names"]["strategy"]
+        assert summary["config_hash"] == job.config_hash
+    assert train(*where)[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp_path):
+    from tests.integration import _planted_worker as planted
+
+    log = tmp_path / "completed"
+    log.touch()
+    arguments = [
+        *("strategy=uniform,mgda,pcgrad", "seed=range(0,10)", "tracking=jsonl,wandb", "tracking.mode=offline"),
+        *(*QUICK, *JOBLIB, f"paths.output_dir={tmp_path}"),
+    ]
+    more = {"PLANTED_LOG": str(log)}
+
+    def kill_after(count):
+        process = start(PLANTED, ["-m", *arguments], **more)
+        wait_until(lambda: len(log.read_text().splitlines()) >= count, 400)
+        process.kill()
+        process.communicate()
+
+    kill_after(12)
+    kill_after(30)
+    code, out, _ = train(*arguments, program=PLANTED, **more)
+    assert code == 1
+    sweep = sweep_in(tmp_path)
+    found, jobs = states(sweep), sweep.read().jobs
+    assert len(jobs) == 60
+    expected = {}
+    for job in jobs:
+        about = (job.config["names"]["strategy"], job.seed)
+        expected[job.directory] = State.COMPLETED
+        if job.config["tracking"]["wandb"]:
+            continue
+        if about in planted.CRASHES:
+            expected[job.directory] = State.FAILED
+        if about in planted.DIVERGING:
+            expected[job.directory] = State.DIVERGED
+    assert found == expected
+    assert "60 jobs: 51 completed, 3 diverged, 6 failed" in out
+    for job in jobs:
+        if found[job.directory] is State.FAILED:
+            assert f"{job.directory}: " in out
+            assert f"python scripts/train.py resume={sweep.job(job)}" in out
+    completed = log.read_text().splitlines()
+    assert len(set(completed)) == len(completed) == 54, "a job came to its end twice"
