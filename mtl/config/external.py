@@ -39,7 +39,8 @@ class FrozenLoader:
         [job] = [job for job in SweepDirectory(self.path).read().jobs if job.overrides == tuple(sweep_overrides)]
         config = OmegaConf.create({**job.config, "hydra": None})
         config.hydra = copy.deepcopy(master_config.hydra)
-        with read_write(config), open_dict(config):
+        OmegaConf.set_readonly(config.hydra, False)  # launchers write the job's number into it
+        with open_dict(config.hydra):
             config.hydra.sweep.dir = str(self.path)
             config.hydra.sweep.subdir = job.directory
             config.hydra.overrides.task = list(sweep_overrides)
@@ -64,7 +65,7 @@ def launch_external(
     `hydra.sweeper.max_batch_size` at a time.
     """
     path = directory.path.resolve()
-    with read_write(master), open_dict(master):
+    with read_write(master.hydra), open_dict(master.hydra):
         master.hydra.sweep.dir = str(path)
     context = HydraContext(config_loader=FrozenLoader(path), callbacks=Callbacks())  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=launched, config=master)

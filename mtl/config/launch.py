@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from mtl.config.external import launch_external
 from mtl.errors import ConfigError
 from mtl.sweeps.display import make_display
-from mtl.sweeps.manifest import Manifest, SweepDirectory, SweepJob
+from mtl.sweeps.manifest import Manifest, SweepDirectory
 from mtl.sweeps.monitor import Monitor
-from mtl.sweeps.pool import WorkerPool, worker_environments
+from mtl.sweeps.pool import Source, WorkerPool, worker_environments
 from mtl.sweeps.queue import JobQueue, open_jobs
 from mtl.sweeps.report import is_failure, report
 from mtl.sweeps.state import DONE
@@ -61,40 +61,59 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
     settings = None if sweep.master is None else sweep.master.hydra.launcher
     target = BASIC if settings is None else str(settings._target_)
     size = parallel_jobs(settings, len(jobs)) if target in (BASIC, JOBLIB) else 0
-    threads = max(1, torch.get_num_threads() // max(size, 1))
+    threads = share(size)
     how = f"{size} at a time, {threads} CPU threads each" if size else f"by {target.rpartition('.')[2]}"
     out.write(f"Sweep {directory.path}\n{monitor.counts()}" + (f"; {len(jobs)} to do, {how}\n" if jobs else "\n"))
     kept = _from_other_code(monitor)
     if kept:
         out.write(f"{kept} of its runs were made by another version of the code; delete them to make them again.\n")
     out.flush()
-    code = None
-    display = make_display(progress if sweep.master is None else sweep.master.tracking.progress, monitor)
+
+    def act(tick: Callable[[], None]) -> None:
+        if jobs and size:
+            run_here(JobQueue(directory, jobs, threads), size, threads, tick)
+        elif jobs and sweep.master is not None:
+            launch_external(sweep.master, directory, jobs, tick)
+
+    code = conduct(act, monitor, progress if sweep.master is None else sweep.master.tracking.progress)
+    out.write(report(monitor, sweep.command))
+    return int(is_failure(monitor)) if code is None else code
+
+
+def conduct(act: Callable[[Callable[[], None]], None], monitor: Monitor, progress: str) -> int | None:
+    """Do something that a display shows and that Ctrl-C and SIGTERM stop.
+
+    Args:
+        act: Does it, and calls its argument now and then.
+        monitor: Of the jobs.
+        progress: Kind of display.
+
+    Returns:
+        The exit code if it was stopped.
+    """
+    code, display = None, make_display(progress, monitor)
     try:
         with stoppable():
-            try:
-                if jobs and size:
-                    _run_here(directory, jobs, size, threads, lambda: display.update(monitor.refresh()))
-                elif jobs and sweep.master is not None:
-                    launch_external(sweep.master, directory, jobs, lambda: display.update(monitor.refresh()))
-            except Stopped as stopped:
-                code = stopped.exit_code
-            display.update(monitor.refresh())
+            act(lambda: display.update(monitor.refresh()))
     except Stopped as stopped:
         code = stopped.exit_code
     finally:
+        display.update(monitor.refresh())
         display.close()
-    monitor.refresh()
     if code is not None:
-        out.write("Stopped; what was running continues from its last checkpoint.\n")
-    out.write(report(monitor, sweep.command))
-    return int(is_failure(monitor)) if code is None else code
+        sys.stdout.write("Stopped; what was running continues from its last checkpoint.\n")
+    return code
 
 
 def _from_other_code(monitor: Monitor) -> int:
     done = [RunDirectory(monitor.directory.job(job)).finished() for job in monitor.with_state(*DONE)]
     now = git_state() if done else None
     return sum(summary is not None and summary["git"] != now for summary in done)
+
+
+def share(size: int) -> int:
+    """CPU threads of each of `size` parallel jobs: those that a single one would have, divided."""
+    return max(1, torch.get_num_threads() // max(size, 1))
 
 
 def parallel_jobs(settings: DictConfig | None, jobs: int) -> int:
@@ -127,12 +146,10 @@ def check_launcher(master: DictConfig) -> None:
         )
 
 
-def _run_here(
-    directory: SweepDirectory, jobs: Sequence[SweepJob], size: int, threads: int, tick: Callable[[], None]
-) -> None:
+def run_here(source: Source, size: int, threads: int, tick: Callable[[], None]) -> None:
+    """Do the jobs of a source in `size` workers on this machine."""
     devices = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
-    pool = WorkerPool(WORKER, worker_environments(size, threads, devices))
-    pool.run(JobQueue(directory, jobs, threads), tick)
+    WorkerPool(WORKER, worker_environments(size, threads, devices)).run(source, tick)
 
 
 def visible_devices(variable: str | None, count: int) -> list[str]:

@@ -5,7 +5,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -89,7 +89,7 @@ def make_display(kind: str, monitor: Monitor) -> Display:
     return kinds[kind](monitor)
 
 
-def job_table(monitor: Monitor, most: int | None = None) -> Table:
+def job_table(monitor: Monitor, most: int | None = None) -> Group:
     """A row a job; at most `most` of them, the rest as a number."""
     jobs = monitor.jobs
     hidden = 0 if most is None else max(0, len(jobs) - max(most, 1))
@@ -97,7 +97,7 @@ def job_table(monitor: Monitor, most: int | None = None) -> Table:
         urgent = sorted(jobs, key=lambda job: (FIRST.index(monitor.statuses[job.number].state), job.number))
         kept = {job.number for job in urgent[: len(jobs) - hidden]}
         jobs = [job for job in jobs if job.number in kept]
-    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left", caption_style="")
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("job", "state", "progress", "time left", "best on validation"):
         table.add_column(title, no_wrap=True, justify="right" if title == "time left" else "left")
     for job in jobs:
@@ -110,8 +110,7 @@ def job_table(monitor: Monitor, most: int | None = None) -> Table:
             "" if left is None else clock(left),
             progress.best,
         )
-    table.caption = Text(monitor.counts() + (f" ({hidden} not shown)" if hidden else ""))
-    return table
+    return Group(table, Text(monitor.counts() + (f" ({hidden} not shown)" if hidden else "")))
 
 
 def _bar(progress: Progress) -> str:

@@ -144,4 +144,4 @@ def directory_names(varied: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _plain(text: str) -> str:
     """`text` in characters that need no quoting anywhere."""
-    return "".join("-" if c in "/," else c for c in text if c.isalnum() or c in "/,.+-_=")
+    return "".join("-" if c in "/," else c for c in text if (c.isascii() and c.isalnum()) or c in "/,.+-_=")

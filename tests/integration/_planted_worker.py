@@ -1,4 +1,4 @@
-"""A worker of a sweep in which some jobs crash and some diverge, in ways that a seed and a strategy name.
+"""A worker of a sweep in which some jobs crash and some diverge: those that strategy, seed and mirror name.
 
 Completions go to a file beside the sweep, so that a test sees whether a job came to its end twice.
 """
@@ -12,15 +12,21 @@ from mtl.config import worker
 from mtl.training import runner
 from mtl.training.trainer import Trainer
 
-CRASHES = {("uniform", 0): "raise", ("mgda", 1): "raise", ("uniform", 2): "exit", ("pcgrad", 3): "exit"}
-CRASHES |= {("mgda", 4): "kill", ("pcgrad", 5): "kill"}
-DIVERGING = [("uniform", 6), ("mgda", 7), ("pcgrad", 8)]
+CRASHES = {
+    ("uniform", 0, False): "raise",
+    ("mgda", 1, True): "raise",
+    ("uniform", 2, False): "exit",
+    ("pcgrad", 3, True): "exit",
+    ("mgda", 4, False): "kill",
+    ("pcgrad", 5, True): "kill",
+}
+DIVERGING = [("uniform", 6, True), ("mgda", 7, False), ("pcgrad", 8, True)]
 STEPS = 3
 """Steps before a crash: after the first checkpoint."""
 
 
 def plant(log: Path) -> None:
-    fit, plain_fit, save = Trainer.fit, runner._fit, Trainer.save
+    fit, save, plain_fit = Trainer.fit, Trainer.save, runner._fit
 
     def planted_fit(self):
         if self.planted in DIVERGING:
@@ -34,7 +40,7 @@ def plant(log: Path) -> None:
             crash(CRASHES[self.planted])
 
     def recording_fit(spec, start, directory, trainer):
-        trainer.planted = (spec.names["strategy"], spec.seed) if not spec.tracking.tags else None
+        trainer.planted = (spec.names["strategy"], spec.seed, spec.tracking.wandb)
         result = plain_fit(spec, start, directory, trainer)
         with log.open("a") as file:
             file.write(f"{directory.path.name}\n")

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
 from mtl.sweeps.manifest import SweepDirectory
-from mtl.sweeps.state import Attempts, State, read_status
+from mtl.sweeps.state import State, read_status
 from tests.problems import REPOSITORY
 
 QUICK = [
@@ -174,21 +173,16 @@ def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp
 
     kill_after(12)
     kill_after(30)
-    code, out, _ = train(*arguments, program=PLANTED, **more)
+    code, out, _ = finish(start(PLANTED, ["-m", *arguments], **more), 600)
     assert code == 1
     sweep = sweep_in(tmp_path)
     found, jobs = states(sweep), sweep.read().jobs
     assert len(jobs) == 60
     expected = {}
     for job in jobs:
-        about = (job.config["names"]["strategy"], job.seed)
-        expected[job.directory] = State.COMPLETED
-        if job.config["tracking"]["wandb"]:
-            continue
-        if about in planted.CRASHES:
-            expected[job.directory] = State.FAILED
-        if about in planted.DIVERGING:
-            expected[job.directory] = State.DIVERGED
+        about = (job.config["names"]["strategy"], job.seed, job.config["tracking"]["wandb"])
+        state = State.FAILED if about in planted.CRASHES else State.COMPLETED
+        expected[job.directory] = State.DIVERGED if about in planted.DIVERGING else state
     assert found == expected
     assert "60 jobs: 51 completed, 3 diverged, 6 failed" in out
     for job in jobs:
