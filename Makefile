@@ -17,7 +17,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(INSTALL) --editable '.[dev,joblib]'
+	@$(INSTALL) --editable '.[dev,joblib,submitit,optuna]'
 	@touch $@
 
 demo: $(VENV)/.run  ## Train every family of strategy on real digits; ends with a table and a figure

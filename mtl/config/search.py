@@ -1,6 +1,7 @@
 """The command line of scripts/search.py: a search on the validation score, trial after trial, with Optuna."""
 
 import hashlib
+import importlib.util
 import json
 import shlex
 import sys
@@ -44,6 +45,8 @@ class Options:
 
 def search_main(arguments: Sequence[str]) -> int:
     """Do, or go on with, a search; returns the exit code of a sweep."""
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError("A search needs the package optuna, which is not installed: `pip install -e '.[optuna]'`.")
     options = parse(arguments)
     space, fixed = split_space(options.overrides)
     cfg, _ = compose_config(fixed)

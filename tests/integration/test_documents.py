@@ -49,7 +49,9 @@ def execute(command, working_directory, data_directory=None):
     words = shlex.split(command)
     words[0] = sys.executable
     words[1] = str(REPOSITORY / words[1])
-    if words[1].endswith("train.py") and not any(word.startswith("resume=") for word in words):
+    if words[1].endswith("search.py"):
+        words += [*SHORT, "trials=2"]
+    elif words[1].endswith("train.py") and not any(word.startswith("resume=") for word in words):
         words += SHORT if data_directory is None else ["trainer.max_steps=2", "dataset.val_size=2"]
     environment = {**os.environ, "MTL_DATA": str(data_directory)} if data_directory is not None else None
     done = subprocess.run(words, cwd=working_directory, capture_output=True, text=True, timeout=280, env=environment)
