@@ -145,7 +145,10 @@ class Trials:
         return status.state in DONE or (status.state is State.FAILED and status.failures >= ATTEMPTS_ALLOWED)
 
     def _settle(self, job: SweepJob) -> None:
-        [number] = [number for number, jobs in self._under_way.items() if job in jobs]
+        numbers = [number for number, jobs in self._under_way.items() if job in jobs]
+        if not numbers:  # the last two runs ended together: the trial was over when the first was heard of
+            return
+        number = numbers[0]
         if not self._is_over(job):
             self._ready.append(job)
         if not all(map(self._is_over, self._under_way[number])):

@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -11,7 +14,9 @@ import pytest
 import yaml
 
 from mtl.sweeps.manifest import SweepDirectory
-from mtl.sweeps.state import State, read_status
+from mtl.sweeps.state import Attempts, State, read_status
+from mtl.tracking import read_events
+from tests.offline_wandb import read_offline_run
 from tests.problems import REPOSITORY
 
 QUICK = [
@@ -140,10 +145,20 @@ def test_two_launchers_do_not_share_a_sweep(tmp_path):
 @pytest.mark.slow
 def test_submitit_runs_the_frozen_jobs(tmp_path):
     where = [f"paths.output_dir={tmp_path}", "strategy=uniform,mgda", *QUICK]
-    code, out, err = train(*where, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5")
+    submitit = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    process = start(TRAIN, ["-m", *where, *submitit])
+    wait_until(lambda: list(tmp_path.rglob("attempts.jsonl")))
+    sweep = sweep_in(tmp_path)
+    victim = next(iter(tmp_path.rglob("attempts.jsonl"))).parent
+    os.kill(Attempts(victim).read()[0]["pid"], signal.SIGKILL)  # as the kernel does when memory is short
+    process.communicate(timeout=280)
+    assert process.returncode == 1
+    found = states(sweep)
+    assert found.pop(victim.name) is State.FAILED
+    assert set(found.values()) == {State.COMPLETED}
+    code, out, err = train(*where, *submitit)
     assert (code, err) == (0, "")
     assert "2 jobs: 2 completed" in out
-    sweep = sweep_in(tmp_path)
     for job in sweep.read().jobs:
         path = sweep.job(job)
         summary = json.loads((path / "summary.json").read_text())
@@ -191,3 +206,105 @@ def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp
             assert f"python scripts/train.py resume={sweep.job(job)}" in out
     completed = log.read_text().splitlines()
     assert len(set(completed)) == len(completed) == 54, "a job came to its end twice"
+    check_runs(sweep, jobs)
+    code, out, _ = train(*arguments, program=PLANTED, **more)
+    assert code == 1
+    assert "to do" not in out
+    assert "6 failed more than once" in out
+    assert log.read_text().splitlines() == completed
+    shown = subprocess.run(
+        [sys.executable, "scripts/sweep.py", f"dir={sweep.path}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sum(line.startswith(tuple(found)) for line in shown.stdout.splitlines()) == 60
+
+
+def check_runs(sweep, jobs):
+    """Every run directory and every offline W&B run holds the data of its job and of no other."""
+    owners, weights = {}, {}
+    for job in jobs:
+        path = sweep.job(job)
+        assert yaml.safe_load((path / "config.yaml").read_text()) == job.config
+        if (path / "summary.json").is_file():
+            summary = json.loads((path / "summary.json").read_text())
+            assert (summary["seed"], summary["config_hash"]) == (job.seed, job.config_hash)
+            if summary["status"] == "completed":
+                key = (job.config["names"]["strategy"], job.seed)
+                weights.setdefault(key, set()).add((path / "checkpoints/last.pt").read_bytes())
+        evaluations = {
+            event["step"]: event["losses"]["val"]
+            for event in read_events(path / "metrics.jsonl")
+            if event["event"] == "evaluation"
+        }
+        offline = list((path / "wandb").glob("offline-run-*"))
+        assert bool(offline) == job.config["tracking"]["wandb"]
+        for directory in offline:
+            run = read_offline_run(directory)
+            if not run.run_id:  # killed before W&B wrote anything
+                continue
+            assert owners.setdefault(run.run_id, job) == job
+            assert run.run_id == (path / "wandb_id").read_text().strip()
+            for key in ("seed", "strategy", "tracking", "optimizer"):
+                assert run.config[key] == job.config[key]
+            for step, values in run.history.items():
+                assert {task: values[f"eval/losses/val/{task}"] for task in ("left", "right")} == evaluations[step]
+    assert len(owners) >= 27
+    assert len(weights) >= 25
+    assert all(len(found) == 1 for found in weights.values()), "the mirror, a kill or a neighbour changed the weights"
+
+
+@pytest.mark.slow
+def test_on_a_terminal_there_is_a_table_without_colours_if_so_wished(tmp_path):
+    arguments = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK, "trainer.max_epochs=400", *JOBLIB]
+    master, terminal = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "150"}
+    command = [sys.executable, *TRAIN, "-m", *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    seen = b""
+
+    def read_until(word):
+        nonlocal seen
+        while word not in seen:
+            ready, _, _ = select.select([master], [], [], 120)
+            assert ready, seen
+            seen += os.read(master, 65536)
+
+    read_until(b"running")
+    read_until(b"accuracy")
+    process.send_signal(signal.SIGINT)
+    read_until(b"All jobs: python scripts/sweep.py")
+    assert process.wait(60) == 130
+    os.close(master)
+    text = seen.decode()
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text), "a colour"
+    assert "0_seed=0" in text
+    assert "Traceback" not in text
+    assert "2 jobs: 2 interrupted" in text
+
+
+@pytest.mark.slow
+def test_a_search_is_continued_by_the_same_command(tmp_path):
+    arguments = ["optimizer.lr=tag(log, interval(1e-4, 1e-1))", *QUICK, "seeds=0,1", f"out={tmp_path / 'search'}"]
+    search = ["scripts/search.py"]
+    process = start(search, [*arguments, "trials=2"])
+    wait_until(lambda: list(tmp_path.rglob("last.pt")))
+    process.kill()
+    process.communicate()
+    code, out, _ = finish(start(search, [*arguments, "trials=3", "jobs=2"]))
+    assert code == 0
+    assert "6 jobs: 6 completed" in out
+    assert out.count("  score ") == 3
+    scores = [json.loads(path.read_text())["selection"]["validation_score"] for path in tmp_path.rglob("summary.json")]
+    assert len(scores) == 6

@@ -112,6 +112,17 @@ def test_the_value_is_the_mean_over_seeds_on_validation(tmp_path):
     assert "trial" in trials.describe_best()
 
 
+def test_two_runs_of_a_trial_may_end_together(tmp_path):
+    directory, trials = open_trials(tmp_path, 1, seeds=(0, 1))
+    jobs = [trials.next(), trials.next()]
+    for job in jobs:
+        play(directory, job, value=score(job))
+    for job in jobs:
+        trials.ended(job, {"status": "completed"})
+    assert [state for state, _, _ in studied(trials)] == ["COMPLETE"]
+    assert not trials.is_open()
+
+
 def test_a_diverged_run_prunes_its_trial(tmp_path):
     directory, trials = open_trials(tmp_path, 3)
     for value in ("diverged", "undefined", "completed"):
