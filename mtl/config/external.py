@@ -1,5 +1,6 @@
 """Launchers of Hydra's that hand jobs to something else: submitit (SLURM, or processes here) and Ray."""
 
+import contextlib
 import copy
 import os
 import signal
@@ -8,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mtl.config.work import work
 from mtl.sweeps.manifest import SweepDirectory, SweepJob
+from mtl.sweeps.pool import GRACE
 from mtl.sweeps.queue import record_loss
 from mtl.sweeps.state import Attempts, State, read_status
 from mtl.sweeps.stopping import Stopped
@@ -83,7 +84,7 @@ def launch_external(
             _await(directory, batch)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _ticking(tick: Callable[[], None]) -> Iterator[None]:
     """Call `tick` now and then from a thread, while a launcher has the main one."""
     over = threading.Event()
@@ -112,10 +113,17 @@ def _await(directory: SweepDirectory, jobs: Sequence[SweepJob]) -> None:
 
 
 def _interrupt(directory: SweepDirectory, jobs: Sequence[SweepJob]) -> None:
+    """Stop the jobs that run on this machine, and wait until they have; name those that run elsewhere."""
+    here = []
     for job in jobs:
         attempts = [event for event in Attempts(directory.job(job)).read() if event["event"] == "started"]
         running = read_status(directory.job(job)).state is State.RUNNING
         if running and attempts[-1]["host"] == socket.gethostname():
-            os.kill(attempts[-1]["pid"], signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.kill(attempts[-1]["pid"], signal.SIGINT)
+            here.append(job)
         elif running:
             sys.stdout.write(f"{job.directory} goes on at {attempts[-1]['host']}; stop it with the cluster's tools.\n")
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until and any(read_status(directory.job(job)).state is State.RUNNING for job in here):
+        time.sleep(0.1)
