@@ -16,7 +16,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtl.config.work import work
 from mtl.sweeps.manifest import SweepDirectory, SweepJob
@@ -66,7 +66,8 @@ def launch_external(
     `hydra.sweeper.max_batch_size` at a time.
     """
     path = directory.path.resolve()
-    with read_write(master.hydra), open_dict(master.hydra):
+    OmegaConf.set_readonly(master.hydra, False)  # as launchers find it in a sweep of Hydra's own
+    with open_dict(master.hydra):
         master.hydra.sweep.dir = str(path)
     context = HydraContext(config_loader=FrozenLoader(path), callbacks=Callbacks())  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=launched, config=master)

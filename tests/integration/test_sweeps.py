@@ -32,15 +32,31 @@ PLANTED = ["-m", "tests.integration._planted_train"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+PATIENCE = 800
+"""Seconds for what takes a few on a machine that has nothing else to do."""
+started = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left():
+    yield
+    while started:
+        process = started.pop()
+        process.kill()  # its workers notice
+        process.communicate()
+
+
 def start(program, arguments, **more):
     environment = {**os.environ, "WANDB_API_KEY": "", "PYTHONPATH": str(REPOSITORY)} | more
     command = [sys.executable, *program, *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True)
+    started.append(subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True))
+    return started[-1]
 
 
-def finish(process, seconds=280):
-    out, err = process.communicate(timeout=seconds)
+def finish(process):
+    out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err, err
     for text in (out, err):
         assert "\x1b" not in text
@@ -61,14 +77,13 @@ def states(sweep):
     return {job.directory: read_status(sweep.job(job)).state for job in sweep.read().jobs}
 
 
-def wait_until(condition, seconds=120):
-    until = time.monotonic() + seconds
+def wait_until(condition):
+    until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_a_sweep_equals_single_runs_and_is_done_once(tmp_path):
     where = f"paths.output_dir={tmp_path / 'sweep'}"
     code, out, _ = train(where, "strategy=uniform,pcgrad", "seed=1,0", *QUICK, *JOBLIB)
@@ -91,7 +106,6 @@ def test_a_sweep_equals_single_runs_and_is_done_once(tmp_path):
         assert (alone / name).read_bytes() == (sweep.path / "3_strategy=pcgrad_seed=0" / name).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_sweep_is_frozen_when_it_starts(tmp_path):
     """Jobs that start after configs/ changed run what was composed before: here, what the manifest says."""
     where = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK]
@@ -111,7 +125,6 @@ def test_a_sweep_is_frozen_when_it_starts(tmp_path):
     assert found[-1] == 0.125
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_is_clean_and_continues(tmp_path, number):
     arguments = ["-m", f"paths.output_dir={tmp_path}", "seed=0,1,2", *QUICK, "trainer.max_epochs=400", *JOBLIB]
@@ -130,7 +143,6 @@ def test_stopping_is_clean_and_continues(tmp_path, number):
         assert "Traceback" not in path.read_text()
 
 
-@pytest.mark.slow
 def test_two_launchers_do_not_share_a_sweep(tmp_path):
     arguments = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK, "trainer.max_epochs=400"]
     first = start(TRAIN, ["-m", *arguments])
@@ -142,7 +154,6 @@ def test_two_launchers_do_not_share_a_sweep(tmp_path):
     assert finish(first)[0] == 143
 
 
-@pytest.mark.slow
 def test_submitit_runs_the_frozen_jobs(tmp_path):
     where = [f"paths.output_dir={tmp_path}", "strategy=uniform,mgda", *QUICK]
     submitit = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
@@ -151,7 +162,7 @@ def test_submitit_runs_the_frozen_jobs(tmp_path):
     sweep = sweep_in(tmp_path)
     victim = next(iter(tmp_path.rglob("attempts.jsonl"))).parent
     os.kill(Attempts(victim).read()[0]["pid"], signal.SIGKILL)  # as the kernel does when memory is short
-    process.communicate(timeout=280)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     found = states(sweep)
     assert found.pop(victim.name) is State.FAILED
@@ -167,8 +178,6 @@ def test_submitit_runs_the_frozen_jobs(tmp_path):
     assert train(*where)[0] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp_path):
     from tests.integration import _planted_worker as planted
 
@@ -182,13 +191,13 @@ def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp
 
     def kill_after(count):
         process = start(PLANTED, ["-m", *arguments], **more)
-        wait_until(lambda: len(log.read_text().splitlines()) >= count, 400)
+        wait_until(lambda: len(log.read_text().splitlines()) >= count)
         process.kill()
         process.communicate()
 
     kill_after(12)
     kill_after(30)
-    code, out, _ = finish(start(PLANTED, ["-m", *arguments], **more), 600)
+    code, out, _ = finish(start(PLANTED, ["-m", *arguments], **more))
     assert code == 1
     sweep = sweep_in(tmp_path)
     found, jobs = states(sweep), sweep.read().jobs
@@ -256,7 +265,6 @@ def check_runs(sweep, jobs):
     assert all(len(found) == 1 for found in weights.values()), "the mirror, a kill or a neighbour changed the weights"
 
 
-@pytest.mark.slow
 def test_on_a_terminal_there_is_a_table_without_colours_if_so_wished(tmp_path):
     arguments = [f"paths.output_dir={tmp_path}", "seed=0,1", *QUICK, "trainer.max_epochs=400", *JOBLIB]
     master, terminal = pty.openpty()
@@ -277,7 +285,7 @@ def test_on_a_terminal_there_is_a_table_without_colours_if_so_wished(tmp_path):
     def read_until(word):
         nonlocal seen
         while word not in seen:
-            ready, _, _ = select.select([master], [], [], 120)
+            ready, _, _ = select.select([master], [], [], PATIENCE)
             assert ready, seen
             seen += os.read(master, 65536)
 
@@ -285,7 +293,7 @@ def test_on_a_terminal_there_is_a_table_without_colours_if_so_wished(tmp_path):
     read_until(b"accuracy")
     process.send_signal(signal.SIGINT)
     read_until(b"All jobs: python scripts/sweep.py")
-    assert process.wait(60) == 130
+    assert process.wait(PATIENCE) == 130
     os.close(master)
     text = seen.decode()
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text), "a colour"
@@ -294,7 +302,6 @@ def test_on_a_terminal_there_is_a_table_without_colours_if_so_wished(tmp_path):
     assert "2 jobs: 2 interrupted" in text
 
 
-@pytest.mark.slow
 def test_a_search_is_continued_by_the_same_command(tmp_path):
     arguments = ["optimizer.lr=tag(log, interval(1e-4, 1e-1))", *QUICK, "seeds=0,1", f"out={tmp_path / 'search'}"]
     search = ["scripts/search.py"]

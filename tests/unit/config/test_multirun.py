@@ -4,19 +4,19 @@ import json
 import os
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict, read_write
 
 from mtl.config import compose_config
 from mtl.config import multirun as module
 from mtl.config.build import config_directory, config_text
 from mtl.config.entry import train_main
-from mtl.config.external import FrozenLoader
+from mtl.config.external import FrozenLoader, launch_external
 from mtl.config.launch import BASIC, JOBLIB, parallel_jobs, visible_devices
 from mtl.config.sweeps import plan_table
 from mtl.config.work import frozen, work
 from mtl.results.definition import load_definition
 from mtl.sweeps.manifest import SweepDirectory
-from mtl.sweeps.state import Attempts, State
+from mtl.sweeps.state import Attempts, State, read_status
 
 QUICK = ["dataset.train_size=64", "dataset.val_size=16", "dataset.test_size=16"]
 
@@ -81,6 +81,50 @@ def test_a_job_is_frozen_whatever_becomes_of_its_overrides(begun, tmp_path):
     assert OmegaConf.is_config(loaded.hydra.launcher)
     again, _ = begun("seed=0,1", *QUICK)
     assert again.manifest.jobs[1].config["optimizer"]["lr"] == 0.125
+
+
+def test_a_launcher_of_hydras_gets_frozen_jobs_and_may_lose_some(begun, tmp_path, monkeypatch):
+    """One that loads configurations where it is called, as Ray's does, writes into them, and dies in the second job."""
+    from hydra.core.plugins import Plugins
+    from hydra.core.utils import run_job
+
+    sweep, _ = begun("seed=0,1,2", *QUICK, "trainer.max_epochs=1", "tracking.progress=none")
+    jobs = sweep.manifest.jobs
+    numbers = []
+
+    class Launcher:
+        def __init__(self, hydra_context, task_function, config):
+            config.hydra.launcher["_target_"] = "written.Launcher"
+            self.context, self.function, self.config = hydra_context, task_function, config
+
+        def launch(self, job_overrides, initial_job_idx):
+            for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+                numbers.append(number)
+                loaded = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+                loaded.hydra.job.num = number
+                if number == 1:
+                    sweep.directory.job(jobs[1]).mkdir()
+                    Attempts(sweep.directory.job(jobs[1])).started()
+                    raise RuntimeError("its process is gone")
+                ended = run_job(
+                    self.function,
+                    loaded,
+                    "hydra.sweep.dir",
+                    "hydra.sweep.subdir",
+                    self.context,
+                    configure_logging=False,
+                )
+                assert ended.return_value == "completed"
+
+    monkeypatch.setattr(Plugins.instance(), "instantiate_launcher", Launcher)
+    with read_write(sweep.master.hydra), open_dict(sweep.master):
+        sweep.master.hydra.sweeper.max_batch_size = 2
+        sweep.master.hydra.launcher = {"_target_": "somewhere.Launcher"}
+    launch_external(sweep.master, sweep.directory, jobs, lambda: None)
+    assert numbers == [0, 1, 2]
+    assert [read_status(sweep.directory.job(job)).state for job in jobs] == ["completed", "failed", "completed"]
+    summary = json.loads((sweep.directory.job(jobs[2]) / "summary.json").read_text())
+    assert (summary["seed"], summary["config_hash"]) == (2, jobs[2].config_hash)
 
 
 def test_the_commands_of_a_plan_make_its_jobs(begun):
