@@ -58,6 +58,8 @@ class Lines(Display):
         done = len(self.monitor.with_state(*DONE))
         for job in changed:
             status = self.monitor.statuses[job.number]
+            if status.state in (State.WAITING, State.INTERRUPTED):  # about to begin; at the end the report tells
+                continue
             words = _outcome(status, self.monitor.progress[job.number])
             sys.stdout.write(f"[{done}/{len(self.monitor.jobs)} done] {job.directory}  {words}\n")
         sys.stdout.flush()

@@ -216,10 +216,13 @@ def test_sixty_jobs_six_crash_three_diverge_and_the_launcher_is_killed_twice(tmp
     completed = log.read_text().splitlines()
     assert len(set(completed)) == len(completed) == 54, "a job came to its end twice"
     check_runs(sweep, jobs)
+    assert train(*arguments, program=PLANTED, **more)[0] == 1  # tries again what failed once so far
+    assert {read_status(sweep.job(job)).failures for job in jobs if found[job.directory] is State.FAILED} == {2}
     code, out, _ = train(*arguments, program=PLANTED, **more)
     assert code == 1
     assert "to do" not in out
     assert "6 failed more than once" in out
+    assert states(sweep) == found
     assert log.read_text().splitlines() == completed
     shown = subprocess.run(
         [sys.executable, "scripts/sweep.py", f"dir={sweep.path}"],
