@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl.config import run_overrides, train_main
+from mtl.config import run_overrides
 from mtl.tracking import read_events
 from mtl.training.checkpoint import load_checkpoint
 from mtl.training.trainer import Trainer
@@ -145,9 +145,10 @@ def test_an_exception_does_not_send_the_next_job_into_the_failed_run(tmp_path, m
 
     monkeypatch.setattr(Trainer, "fit", failing)
     monkeypatch.setenv("WANDB_API_KEY", "")
-    arguments = ["-m", *QUICK, "strategy=uniform,igd,mgda", f"paths.output_dir={tmp_path}"]
+    run_overrides([*QUICK, "strategy=uniform"], tmp_path / "uniform")
     with pytest.raises(RuntimeError, match="planted"):
-        train_main(arguments)
+        run_overrides([*QUICK, "strategy=igd"], tmp_path / "igd")
+    run_overrides([*QUICK, "strategy=mgda"], tmp_path / "mgda")
     runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
     assert len(runs) == 3
     seen = {}
