@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError
 from mtl.gradients.cut import Cut, Keep, PassCount, forget
 from mtl.objective import Evaluation, MultiTaskObjective
@@ -24,6 +25,15 @@ class GradientSource(ABC):
         self.shared = objective.partition.shared
         self.heads = []
         self.count = PassCount()
+
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """The forward pass of a step, of which a source may keep what it needs."""
+        return self.objective.evaluate(batch, apart=True)
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """Scalars about the last `measure`."""
+        return {}
 
     @abstractmethod
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
