@@ -3,7 +3,7 @@
     python scripts/sketch_trial.py mnist=DIR fashion=DIR out=FILE.jsonl [seeds=5] [report=FILE.md]
 
 Appends one JSON line a finished run to `out`, leaves out what is there already, and prints the table (to `report` too).
-The learning rate of each method is the best of two on validation images, by a run of its exact form on a seed of its own;
+The learning rate of a method is the best of two on validation images, by a run of its exact form on a seed of its own;
 the estimates of a method use the same. One thread.
 """
 

@@ -85,7 +85,7 @@ class Block(nn.Module):
 
 
 class ThinResNet(nn.Module):
-    """Stem of stride 2, three blocks of 8, 16 and 32 channels, average, a layer of 64 units with ReLU: Z (B, 64)."""
+    """Stem of stride 2, three blocks on maps of 7x7 and 4x4, average, a layer of 64 units with ReLU: Z (B, 64)."""
 
     out_features = 64
 
@@ -93,7 +93,7 @@ class ThinResNet(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(1, 8, 3, 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(8)
-        self.blocks = nn.Sequential(Block(8, 8, 1), Block(8, 16, 2), Block(16, 32, 2))
+        self.blocks = nn.Sequential(Block(8, 8, 2), Block(8, 16, 2), Block(16, 32, 1))
         self.last = nn.Linear(32, 64)
 
     def forward(self, images: Tensor) -> Tensor:
