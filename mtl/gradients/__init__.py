@@ -21,7 +21,7 @@ from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
 from mtl.gradients.sketch import SketchGramian
-from mtl.gradients.tensors import flatten, set_gradients, views
+from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian, inner_products
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "TaskJacobian",
     "flatten",
     "gramian",
+    "in_other_order",
     "inner_products",
     "set_gradients",
     "task_rows",

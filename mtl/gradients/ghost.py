@@ -19,6 +19,7 @@ from torch import Tensor
 from mtl.gradients.base import GradientSource
 from mtl.gradients.ghost_layer import GhostLayer
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
+from mtl.gradients.layout import channels_last_weights
 from mtl.gradients.parameters import TaskJacobian
 from mtl.gradients.tensors import flatten
 from mtl.objective import Evaluation, MultiTaskObjective
@@ -57,25 +58,26 @@ class GhostGramian(GradientSource):
         self.ghost_layers = tuple(self._parts.layers)
         self._all_rows = not self.ghost_layers
         if self._all_rows:
-            rows = self._rows = self._rows or TaskJacobian(self.objective)
+            rows = self._rows = self._rows or TaskJacobian(self.objective, ordered=False)
             rows.count = self.count
             total = rows.measure(evaluation, scales)
             self.heads = rows.heads
             return total
         self.heads = []
         last = len(evaluation.losses) - 1
-        for k, loss in enumerate(evaluation.losses):
-            head = self.objective.partition.task_specific[self.objective.tasks[k]]
-            found = torch.autograd.grad(
-                loss,
-                (*places, *head),  # type: ignore[arg-type] # tensors and places may be mixed
-                grad_outputs=scales[k],
-                retain_graph=k < last,
-                allow_unused=True,
-            )
-            self._parts.put(k, found[: len(places)])
-            own = zip(found[len(places) :], head, strict=True)
-            self.heads.append(tuple(torch.zeros_like(p) if gradient is None else gradient for gradient, p in own))
+        with channels_last_weights(evaluation.losses):
+            for k, loss in enumerate(evaluation.losses):
+                head = self.objective.task_parameters(k)
+                found = torch.autograd.grad(
+                    loss,
+                    (*places, *head),  # type: ignore[arg-type] # tensors and places may be mixed
+                    grad_outputs=scales[k],
+                    retain_graph=k < last,
+                    allow_unused=True,
+                )
+                self._parts.put(k, found[: len(places)])
+                own = zip(found[len(places) :], head, strict=True)
+                self.heads.append(tuple(torch.zeros_like(p) if gradient is None else gradient for gradient, p in own))
         self.count.heads += len(evaluation.losses)
         self.count.backbone += len(evaluation.losses)
         return self._checked(self._parts.gramian())

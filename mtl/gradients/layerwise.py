@@ -63,7 +63,7 @@ class LayerwiseGradients:
         if self._matrix.shape != shape:
             like = next(iter(self.parameters), torch.empty(0))
             self._matrix = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self._pieces = [views(row, self._plain) for row in self._matrix]
+        self._pieces = [views(row, self._plain, channels_last=True) for row in self._matrix]
         return [*(layer.capture.edge for layer in self.layers.values()), *self._plain]
 
     def put(self, k: int, found: tuple[Tensor | None, ...]) -> None:
@@ -83,7 +83,7 @@ class LayerwiseGradients:
     def combine(self, weights: Tensor) -> None:
         """`.grad` = sum_k weights[k] g_k. `weights`: (m,)."""
         scaled = weights.to(self._matrix)
-        set_gradients(self._plain, views(torch.mv(self._matrix.T, scaled), self._plain))
+        set_gradients(self._plain, views(torch.mv(self._matrix.T, scaled), self._plain, channels_last=True))
         for layer in self.layers.values():
             weight, bias = layer.combined(scaled)
             set_gradients([layer.module.weight], [weight])

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.tensors import flatten, set_gradients, views
+from mtl.gradients.layout import channels_last_weights
+from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
@@ -25,16 +26,17 @@ def task_rows(
     """
     shared = objective.partition.shared
     last = len(evaluation.losses) - 1
-    for k, loss in enumerate(evaluation.losses):
-        head = objective.partition.task_specific[objective.tasks[k]]
-        gradients = torch.autograd.grad(
-            loss,
-            shared + head,
-            grad_outputs=scales[k],
-            retain_graph=k < last,
-            materialize_grads=True,
-        )
-        yield k, gradients[: len(shared)], gradients[len(shared) :]
+    with channels_last_weights(evaluation.losses):
+        for k, loss in enumerate(evaluation.losses):
+            head = objective.partition.task_specific[objective.tasks[k]]
+            gradients = torch.autograd.grad(
+                loss,
+                shared + head,
+                grad_outputs=scales[k],
+                retain_graph=k < last,
+                materialize_grads=True,
+            )
+            yield k, gradients[: len(shared)], gradients[len(shared) :]
 
 
 class TaskJacobian(GradientSource):
@@ -43,18 +45,24 @@ class TaskJacobian(GradientSource):
     Rows are written through per-parameter views, the combination is one vector whose views become the parameters'
     `.grad`: no concatenation, no temporaries of size m n.
 
+    Args:
+        objective: Whose parameters.
+        ordered: Whether a row's entries are those of `flatten`, as whoever reads `rows` expects. If not, those of a
+            convolution weight may be in the order in which their gradient comes.
+
     Attributes:
         matrix: J (m, n), row k the gradient of task k's (scaled) loss.
         direction: The last combination, (n,).
     """
 
-    def __init__(self, objective: MultiTaskObjective) -> None:
+    def __init__(self, objective: MultiTaskObjective, *, ordered: bool = True) -> None:
         super().__init__(objective)
         n = sum(p.numel() for p in self.shared)
         like = next(iter(self.shared), torch.empty(0))
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
         self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
-        self._rows = [views(row, self.shared) for row in self.matrix]
+        self._apart = not ordered and any(in_other_order(p) for p in self.shared)
+        self._rows = [views(row, self.shared, channels_last=self._apart) for row in self.matrix]
         self._gradients = views(self.direction, self.shared)
 
     @property
@@ -79,7 +87,13 @@ class TaskJacobian(GradientSource):
 
     def combine(self, weights: Tensor) -> None:
         """`.grad` = J^T w."""
-        torch.mv(self.matrix.T, weights.to(self.matrix), out=self.direction)
+        scaled = weights.to(self.matrix)
+        if not self._apart:
+            torch.mv(self.matrix.T, scaled, out=self.direction)
+        else:
+            columns = torch.split(self.matrix, [p.numel() for p in self.shared], dim=1)
+            for part, parameter, target in zip(columns, self.shared, self._gradients, strict=True):
+                target.copy_(views(torch.mv(part.T, scaled), [parameter], channels_last=True)[0])
         self._assign()
 
     def write(self, direction: Tensor) -> None:

@@ -133,7 +133,9 @@ class GradientStrategy(Strategy):
             return FeatureJacobian(self.objective, self.batch_axis)
         if self.gramian == "sketch":
             return SketchGramian(self.objective, self.generator)
-        return TaskJacobian(self.objective) if self.gramian == "exact" else GhostGramian(self.objective)
+        if self.gramian == "ghost":
+            return GhostGramian(self.objective)
+        return TaskJacobian(self.objective, ordered=self.aggregator.needs_rows)
 
     def step(self, batch: Batch) -> StepReport:
         """One update."""

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, NonFiniteError, RequirementError
-from mtl.gradients import set_gradients, task_rows
+from mtl.gradients import in_other_order, set_gradients, task_rows
 from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, find_bad_gradients, sum_of_norms
 from mtl.validation import check_choice, check_fraction, check_positive
 
@@ -88,7 +88,7 @@ class SimultaneousStrategy(Strategy):
         objective = self.objective
         self._task_weights = self._weights()
         self._shared: list[Tensor] = list(objective.shared_parameters())
-        self._update = [torch.zeros_like(p).requires_grad_() for p in self._shared]
+        self._update = [_buffer(p) for p in self._shared]
         self._heads = [objective.task_parameters(task) for task in objective.tasks]
         self._head_updates = [[torch.zeros_like(p).requires_grad_() for p in head] for head in self._heads]
         self.optimizers = []
@@ -180,6 +180,15 @@ class SimultaneousStrategy(Strategy):
         k = max(range(len(self._task_weights)), key=self._task_weights.__getitem__)
         return float(self.optimizers[k].param_groups[0]["lr"]) / self._task_weights[k]
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue; the moments get the layout of the buffers, whatever it was when they were saved."""
+        super().load_state_dict(state)
+        for optimizer in self.optimizers:
+            for buffer, moments in optimizer.state.items():
+                for name, value in moments.items():
+                    if isinstance(value, Tensor) and value.shape == buffer.shape and value.stride() != buffer.stride():
+                        moments[name] = torch.empty_like(buffer, requires_grad=False).copy_(value)
+
     def _maths_state(self) -> dict[str, Any]:
         return {"momentum_buffers": self._momentum_buffers, "steps": self._steps}
 
@@ -187,6 +196,12 @@ class SimultaneousStrategy(Strategy):
         for mine, saved in zip(self._momentum_buffers, state["momentum_buffers"], strict=True):
             mine.copy_(saved)
         self._steps = state["steps"]
+
+
+def _buffer(parameter: Tensor) -> Tensor:
+    """An update buffer in the layout in which the parameter's gradients come, so that m gradients need no copies."""
+    layout = torch.channels_last if in_other_order(parameter) else torch.contiguous_format
+    return torch.zeros_like(parameter, memory_format=layout).requires_grad_()
 
 
 def _probe(make_optimizer: MakeOptimizer) -> None:
