@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtl.gradients.tensors import views
+from mtl.gradients.layout import WeightLayout
+from mtl.gradients.tensors import set_gradients, views
 from mtl.objective import Evaluation, MultiTaskObjective
 
 Keep = Callable[[int, tuple[Tensor | None, ...]], None]
@@ -38,6 +39,7 @@ class Cut:
         evaluation: Losses of all tasks, with graph.
         scales: Factor of each task's loss; None for 1.
         count: To be kept up to date.
+        layout: Of the weights, where it is kept from the forward pass on.
 
     Attributes:
         matrix: (m, D) task gradients at the features, after `collect`.
@@ -50,11 +52,13 @@ class Cut:
         evaluation: Evaluation,
         scales: Sequence[Tensor | None],
         count: PassCount,
+        layout: WeightLayout | None = None,
     ) -> None:
         self.objective = objective
         self.evaluation = evaluation
         self.scales = scales
         self.count = count
+        self.layout = layout or WeightLayout()
         self.matrix = torch.empty(0)
         self.heads: list[tuple[Tensor, ...]] = []
 
@@ -131,10 +135,10 @@ class Cut:
         shared = self.objective.partition.shared
         for parameter in shared:
             parameter.grad = None
-        torch.autograd.backward(outputs, grad_outputs, inputs=shared)
-        for parameter in shared:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        self.layout.learn(self.evaluation.losses)
+        with self.layout.applied():
+            torch.autograd.backward(outputs, grad_outputs, inputs=shared)
+        set_gradients(shared, [torch.zeros_like(p) if p.grad is None else p.grad for p in shared])
         self.count.backbone += 1
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from mtl.gradients.base import GradientSource
 from mtl.gradients.ghost_layer import GhostLayer
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
-from mtl.gradients.layout import channels_last_weights
 from mtl.gradients.parameters import TaskJacobian
 from mtl.gradients.tensors import flatten
 from mtl.objective import Evaluation, MultiTaskObjective
@@ -59,13 +58,14 @@ class GhostGramian(GradientSource):
         self._all_rows = not self.ghost_layers
         if self._all_rows:
             rows = self._rows = self._rows or TaskJacobian(self.objective, ordered=False)
-            rows.count = self.count
+            rows.count, rows.layout = self.count, self.layout
             total = rows.measure(evaluation, scales)
             self.heads = rows.heads
             return total
         self.heads = []
         last = len(evaluation.losses) - 1
-        with channels_last_weights(evaluation.losses):
+        self.layout.learn(evaluation.losses)
+        with self.layout.applied():
             for k, loss in enumerate(evaluation.losses):
                 head = self.objective.task_parameters(k)
                 found = torch.autograd.grad(

@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.layout import channels_last_weights
+from mtl.gradients.layout import WeightLayout
 from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
 def task_rows(
-    objective: MultiTaskObjective, evaluation: Evaluation, scales: Sequence[Tensor | None]
+    objective: MultiTaskObjective,
+    evaluation: Evaluation,
+    scales: Sequence[Tensor | None],
+    layout: WeightLayout | None = None,
 ) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """Yield (k, gradients of the shared parameters, gradients of head k), one task at a time.
 
@@ -23,10 +26,13 @@ def task_rows(
         objective: Whose parameters to differentiate.
         evaluation: Losses of all tasks, with graph.
         scales: Factor of each task's loss; None for 1.
+        layout: Of the weights, where it is kept from the forward pass on.
     """
+    layout = layout or WeightLayout()
+    layout.learn(evaluation.losses)
     shared = objective.partition.shared
     last = len(evaluation.losses) - 1
-    with channels_last_weights(evaluation.losses):
+    with layout.applied():
         for k, loss in enumerate(evaluation.losses):
             head = objective.partition.task_specific[objective.tasks[k]]
             gradients = torch.autograd.grad(
@@ -77,7 +83,7 @@ class TaskJacobian(GradientSource):
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backbone backwards; G = J J^T in one product."""
         self.heads = []
-        for k, shared, head in task_rows(self.objective, evaluation, scales):
+        for k, shared, head in task_rows(self.objective, evaluation, scales, self.layout):
             if shared:
                 torch._foreach_copy_(self._rows[k], shared)
             self.heads.append(head)

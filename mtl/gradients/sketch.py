@@ -25,7 +25,7 @@ from mtl.errors import ConfigError
 from mtl.gradients.base import CutSource
 from mtl.gradients.ghost_layer import GhostLayer
 from mtl.gradients.layerwise import LayerwiseGradients
-from mtl.gradients.tensors import flatten, views
+from mtl.gradients.tensors import flatten, in_other_order, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 from mtl.seeding import global_states, replayed
@@ -87,8 +87,14 @@ class SketchGramian(CutSource):
         assert self._inputs is not None, "measure() before evaluate()"
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm([p.detach() for p in self._below])))
         step = RELATIVE_STEP * (float(norm) / self._moved.numel() ** 0.5 or 1.0)
-        values = views(self._moved, self._below)
-        add_signs(values, self._below, step, self.generator)
+        values = views(self._moved, self._below, channels_last=True)
+        with self.layout.applied():
+            add_signs(
+                [_in_memory(v, p) for v, p in zip(values, self._below, strict=True)],
+                [_in_memory(p, p) for p in self._below],
+                step,
+                self.generator,
+            )
         with replayed(self._states, self.objective.device):
             (there,) = self.objective.features_at(dict(zip(self._names, values, strict=True)), self._inputs)
         self.count.forwards += 1
@@ -157,6 +163,11 @@ def add_signs(out: Sequence[Tensor], start: Sequence[Tensor], step: float, gener
     turned = torch.randint(2, (len(pieces),), generator=generator).tolist()
     for (target, source), place, turn in zip(pieces, places, turned, strict=True):
         torch.add(source, pool[place : place + len(target)], alpha=-step if turn else step, out=target)
+
+
+def _in_memory(values: Tensor, parameter: Tensor) -> Tensor:
+    """`values` of the parameter's shape, with channels last where that is the order of the perturbed copy."""
+    return values.permute(0, 2, 3, 1) if in_other_order(parameter) else values
 
 
 def random_signs(count: int, generator: torch.Generator, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from mtl.errors import ConfigError
 from mtl.gradients import GhostGramian, TaskJacobian, gramian
 from mtl.gradients.cost import cost_of_products, cost_of_rows
 from mtl.gradients.ghost_layer import GhostLayer
-from mtl.gradients.layout import channels_last_weights
+from mtl.gradients.layout import WeightLayout
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import GradientStrategy
@@ -215,14 +215,22 @@ def images() -> MultiTaskObjective:
     return make_objective(model=MultiTaskModel(Images(), {t: nn.Linear(6, 3) for t in TASKS}).double().train())
 
 
+def laid_out(evaluation, monkeypatch):
+    monkeypatch.setattr("mtl.gradients.layout.LEAST_TASKS", 2)
+    layout = WeightLayout()
+    layout.learn(evaluation.losses)
+    return layout
+
+
 @pytest.mark.parametrize("ordered", [True, False])
-def test_channels_last_images(ordered):
+def test_channels_last_images(ordered, monkeypatch):
     """Weights are laid out for the m passes and are what they were afterwards; rows may be in another order."""
     objective, batch = images(), make_batches(count=1)[0]
     deep = objective.model.backbone.deep.weight
     before = (deep.data_ptr(), deep.stride(), deep.detach().clone())
     evaluation = objective.evaluate(batch)
-    with channels_last_weights(evaluation.losses):
+    layout = laid_out(evaluation, monkeypatch)
+    with layout.applied():
         assert deep.is_contiguous(memory_format=torch.channels_last)
         assert deep.data_ptr() != before[0]
     assert (deep.data_ptr(), deep.stride()) == before[:2]
@@ -242,11 +250,12 @@ def test_channels_last_images(ordered):
     compare(objective, batch)
 
 
-def test_an_error_on_the_way_leaves_the_weights():
+def test_an_error_on_the_way_leaves_the_weights(monkeypatch):
     objective = images()
     deep = objective.model.backbone.deep.weight
     place = deep.data_ptr()
-    with pytest.raises(ZeroDivisionError), channels_last_weights(objective.evaluate(make_batches(count=1)[0]).losses):
+    layout = laid_out(objective.evaluate(make_batches(count=1)[0]), monkeypatch)
+    with pytest.raises(ZeroDivisionError), layout.applied():
         raise ZeroDivisionError
     assert deep.data_ptr() == place
 
