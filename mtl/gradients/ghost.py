@@ -64,7 +64,7 @@ class GhostGramian(GradientSource):
             return total
         self.heads = []
         last = len(evaluation.losses) - 1
-        self.layout.learn(evaluation.losses)
+        self.layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
         with self.layout.applied():
             for k, loss in enumerate(evaluation.losses):
                 head = self.objective.task_parameters(k)

@@ -24,9 +24,9 @@ class WeightLayout:
         self._weights: tuple[nn.Parameter, ...] = ()
         self._copies: list[Tensor] = []
 
-    def learn(self, losses: Sequence[Tensor]) -> None:
-        """Look at the graph of this step for the weights that are worth it, for this and later steps."""
-        found = tuple(_weights(losses)) if len(losses) >= LEAST_TASKS else ()
+    def learn(self, outputs: Sequence[Tensor], num_tasks: int) -> None:
+        """Look at the graph below `outputs` for the weights that are worth it, for this and later steps."""
+        found = tuple(_weights(outputs)) if num_tasks >= LEAST_TASKS else ()
         if [id(weight) for weight in found] != [id(weight) for weight in self._weights]:
             self._weights = found
             self._copies = []
@@ -50,9 +50,9 @@ class WeightLayout:
         self._copies = []
 
 
-def _weights(losses: Sequence[Tensor]) -> Iterator[nn.Parameter]:
+def _weights(outputs: Sequence[Tensor]) -> Iterator[nn.Parameter]:
     seen = set()
-    for node in nodes_below(losses):
+    for node in nodes_below(outputs):
         if node.name() != "ConvolutionBackward0":
             continue
         weight = node._saved_weight

@@ -29,7 +29,7 @@ def task_rows(
         layout: Of the weights, where it is kept from the forward pass on.
     """
     layout = layout or WeightLayout()
-    layout.learn(evaluation.losses)
+    layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
     shared = objective.partition.shared
     last = len(evaluation.losses) - 1
     with layout.applied():

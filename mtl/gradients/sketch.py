@@ -33,7 +33,7 @@ from mtl.seeding import global_states, replayed
 RELATIVE_STEP = 1e-3
 """|eps r| / |theta| of the finite difference: small against curvature, large against float32 rounding."""
 
-POOL, PIECE = 1 << 18, 1 << 16
+POOL, PIECE = 1 << 18, 1 << 17
 """Entries of the pool of signs that a direction is made of, and of a piece of it."""
 
 
@@ -152,17 +152,18 @@ def add_signs(out: Sequence[Tensor], start: Sequence[Tensor], step: float, gener
         generator: CPU generator; a fixed number of draws for given shapes.
     """
     pieces = [
-        pair
+        (*pair, pair[0].numel())
         for target, source in zip(out, start, strict=True)
         for pair in zip(torch.split(target.view(-1), PIECE), torch.split(source.reshape(-1), PIECE), strict=True)
     ]
     if not pieces:
         return
-    pool = random_signs(min(POOL, sum(target.numel() for target, _ in pieces)) + PIECE, generator, pieces[0][0])
-    places = torch.randint(len(pool) - PIECE + 1, (len(pieces),), generator=generator).tolist()
+    longest, total = max(size for *_, size in pieces), sum(size for *_, size in pieces)
+    pool = random_signs(min(POOL, total) + longest, generator, pieces[0][0])
+    places = torch.randint(pool.numel() - longest + 1, (len(pieces),), generator=generator).tolist()
     turned = torch.randint(2, (len(pieces),), generator=generator).tolist()
-    for (target, source), place, turn in zip(pieces, places, turned, strict=True):
-        torch.add(source, pool[place : place + len(target)], alpha=-step if turn else step, out=target)
+    for (target, source, size), place, turn in zip(pieces, places, turned, strict=True):
+        torch.add(source, pool.narrow(0, place, size), alpha=-step if turn else step, out=target)
 
 
 def _in_memory(values: Tensor, parameter: Tensor) -> Tensor:

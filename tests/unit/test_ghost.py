@@ -218,7 +218,7 @@ def images() -> MultiTaskObjective:
 def laid_out(evaluation, monkeypatch):
     monkeypatch.setattr("mtl.gradients.layout.LEAST_TASKS", 2)
     layout = WeightLayout()
-    layout.learn(evaluation.losses)
+    layout.learn(evaluation.losses, 3)
     return layout
 
 
