@@ -141,7 +141,7 @@ def factored(zdot: Tensor, rows: Tensor) -> Tensor:
 def add_signs(out: Sequence[Tensor], start: Sequence[Tensor], step: float, generator: torch.Generator) -> None:
     """Write start + step r into `out`, where r has entries +1 and -1 with E[r r^T] = I.
 
-    A normal vector would cost half a training step in draws alone. r is put together from pieces of one pool of
+    A normal vector would take a sixth of a training step in draws alone. r is put together from pieces of one pool of
     independent signs: every piece begins at a random place of it and has a random sign of its own, so that two entries
     of r are uncorrelated also where both are the same entry of the pool.
 
