@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.layout import WeightLayout
+from mtl.gradients.layout import LEAST_TASKS, WeightLayout
 from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
@@ -53,8 +53,8 @@ class TaskJacobian(GradientSource):
 
     Args:
         objective: Whose parameters.
-        ordered: Whether a row's entries are those of `flatten`, as whoever reads `rows` expects. If not, those of a
-            convolution weight may be in the order in which their gradient comes.
+        ordered: Whether a row's entries are those of `flatten`, as whoever reads `rows` expects. If not, and with many
+            tasks, those of a convolution weight are in the order in which their gradient comes.
 
     Attributes:
         matrix: J (m, n), row k the gradient of task k's (scaled) loss.
@@ -67,7 +67,7 @@ class TaskJacobian(GradientSource):
         like = next(iter(self.shared), torch.empty(0))
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
         self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
-        self._apart = not ordered and any(in_other_order(p) for p in self.shared)
+        self._apart = not ordered and objective.num_tasks >= LEAST_TASKS and any(map(in_other_order, self.shared))
         self._rows = [views(row, self.shared, channels_last=self._apart) for row in self.matrix]
         self._gradients = views(self.direction, self.shared)
 

@@ -217,6 +217,7 @@ def images() -> MultiTaskObjective:
 
 def laid_out(evaluation, monkeypatch):
     monkeypatch.setattr("mtl.gradients.layout.LEAST_TASKS", 2)
+    monkeypatch.setattr("mtl.gradients.parameters.LEAST_TASKS", 2)
     layout = WeightLayout()
     layout.learn(evaluation.losses, 3)
     return layout
