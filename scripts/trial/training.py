@@ -43,7 +43,10 @@ def strategy_of(method: str, way: str) -> Strategy:
 
 
 def train(job: Job, data: dict[str, Data]) -> dict[str, Any]:
-    """234 steps of Adam, learning rate falling to 0 linearly; accuracies at the end, cosines of the direction with the exact one of the same batch."""
+    """234 steps of Adam, with a learning rate that falls to 0 linearly.
+
+    Records accuracies at the end, and cosines of the direction with the exact one of the same batch on the way.
+    """
     problem, strategy = objective(job.seed), strategy_of(job.method, job.way)
     generator = torch.Generator().manual_seed(derive_seed(job.seed, "strategy"))
     strategy.setup(problem, lambda parameters: torch.optim.Adam(parameters, lr=job.lr), generator)
