@@ -53,16 +53,15 @@ class GhostGramian(GradientSource):
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backwards to the outputs of the ghost layers and to the remaining parameters; G is the sum of the parts."""
-        places = self._parts.begin(evaluation)
+        self._all_rows = not self._parts.choose_layers(evaluation)
         self.ghost_layers = tuple(self._parts.layers)
-        self._all_rows = not self.ghost_layers
         if self._all_rows:
             rows = self._rows = self._rows or TaskJacobian(self.objective, ordered=False)
             rows.count, rows.layout = self.count, self.layout
             total = rows.measure(evaluation, scales)
             self.heads = rows.heads
             return total
-        self.heads = []
+        self.heads, places = [], self._parts.begin()
         last = len(evaluation.losses) - 1
         self.layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
         with self.layout.applied():

@@ -21,7 +21,8 @@ Choose = Callable[[GhostLayer, int], bool]
 class LayerwiseGradients:
     """What is kept of each task's gradient: for chosen layers the gradient at their outputs, for all else a row.
 
-    Between `begin` and `clear` it holds one step; `put` takes one task after the other, `gramian` and `combine` follow.
+    Between `choose_layers`, `begin` and `clear` it holds one step; `put` takes one task after the other, `gramian` and
+    `combine` follow.
 
     Args:
         objective: Whose model.
@@ -54,9 +55,13 @@ class LayerwiseGradients:
             handle = module.register_forward_hook(_keeper(self._captures, name))
             weakref.finalize(self, handle.remove)  # when this is gone, nothing is left on the model
 
-    def begin(self, evaluation: Evaluation) -> list[Tensor | GradientEdge]:
-        """Choose the layers; return the places whose gradients `put` needs of every task."""
+    def choose_layers(self, evaluation: Evaluation) -> bool:
+        """Decide which layers go without rows in this step; return whether any does."""
         self.layers = self._choose(evaluation)
+        return bool(self.layers)
+
+    def begin(self) -> list[Tensor | GradientEdge]:
+        """Make room; return the places whose gradients `put` needs of every task."""
         without = {id(p) for layer in self.layers.values() for p in layer.module.parameters()}
         self._plain = tuple(p for p in self.parameters if id(p) not in without)
         shape = (self.num_tasks, sum(p.numel() for p in self._plain))

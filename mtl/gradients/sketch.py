@@ -75,7 +75,8 @@ class SketchGramian(CutSource):
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """Backwards through the heads and the last shared layer, one more forward pass below it."""
-        self._begin(evaluation, scales, self._last.begin(evaluation), self._last.put)
+        self._last.choose_layers(evaluation)
+        self._begin(evaluation, scales, self._last.begin(), self._last.put)
         total = self._last.gramian()
         if self._below:
             (z,) = evaluation.features
