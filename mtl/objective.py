@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
@@ -28,6 +28,7 @@ class Evaluation:
         features: The shared representation z as a tuple of tensors with graph; empty if the model has none.
         values: (m,) loss values without graph, in task order; NaN for tasks that were neither evaluated nor measured.
         num_samples: B.
+        reads: For each of `losses`, the views of the features that its head alone read, if asked for; else empty.
     """
 
     tasks: tuple[int, ...]
@@ -35,6 +36,7 @@ class Evaluation:
     features: tuple[Tensor, ...]
     values: Tensor
     num_samples: int
+    reads: tuple[tuple[Tensor, ...], ...] = ()
 
 
 class MultiTaskObjective:
@@ -45,6 +47,9 @@ class MultiTaskObjective:
         specs: The tasks; index k everywhere refers to this order.
         partition: Shared and task-specific parameters. By default proven here by autograd reachability.
         input_shape: Shape of one sample, needed for the proof.
+
+    Attributes:
+        parameters: All that are trained, shared ones first.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class MultiTaskObjective:
             assert input_shape is not None, "either `input_shape` or `partition` is needed"
             partition = prove_partition(model, input_shape)
         self.partition = partition
+        self.parameters = [*partition.shared, *(p for own in partition.task_specific.values() for p in own)]
         self.input_shape = input_shape
         self._list_buffers()
 
@@ -106,6 +112,7 @@ class MultiTaskObjective:
         update_buffers: bool = True,
         measure: Sequence[int] = (),
         one_backward: bool = False,
+        apart: bool = False,
     ) -> Evaluation:
         """One forward pass of the backbone and of the heads asked for.
 
@@ -117,6 +124,8 @@ class MultiTaskObjective:
             measure: Indices of tasks whose loss value is wanted as well, without graph.
             one_backward: The losses will be differentiated together, in one pass. Then many linear heads run as one
                 product. Differentiating them apart stays right, and is slower.
+            apart: Every head reads views of its own of the shared features (`Evaluation.reads`). Then one call of
+                autograd gives the gradients of all tasks at the features and in their heads, told apart.
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; names the tasks.
@@ -125,7 +134,8 @@ class MultiTaskObjective:
         with nullcontext() if update_buffers else self._frozen_buffers():
             extra = [index for index in measure if index not in indices]
             features = self.model.features(batch.inputs, [self.tasks[index] for index in (*indices, *extra)])
-            losses = self._losses(features, batch, indices, joint=one_backward)
+            reads = self._reads(features, len(indices)) if apart else ()
+            losses = self._losses(features, batch, indices, joint=one_backward, reads=reads)
             with torch.no_grad():
                 measured = self._losses(features, batch, extra, joint=True)
         values = torch.stack([loss.detach() for loss in losses] + measured)
@@ -135,17 +145,49 @@ class MultiTaskObjective:
                 0, torch.tensor(order, device=values.device), values
             )
         self._check_finite(values, order)
-        return Evaluation(indices, losses, self._as_tuple(features), values, batch.num_samples)
+        return Evaluation(indices, losses, self._as_tuple(features), values, batch.num_samples, reads)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> Tensor:
         """Loss values (m,) of all tasks at the current parameters; no graph, running statistics untouched."""
         return self.evaluate(batch, (), update_buffers=False, measure=range(self.num_tasks)).values
 
-    def _losses(self, features: Features, batch: Batch, indices: Sequence[int], *, joint: bool) -> list[Tensor]:
+    @torch.no_grad()
+    def features_at(self, values: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, ...]:
+        """The shared features of `inputs` at other values of some backbone parameters.
+
+        No graph; parameters and running statistics stay untouched. In training mode the statistics of a normalisation
+        are those of this batch, and masks are drawn from the global generators as in any forward.
+
+        Args:
+            values: Name within the backbone -> value in the place of that parameter.
+            inputs: (B, ...).
+        """
+        with self._frozen_buffers(), _replaced(self.model.backbone, values):
+            features = self.model.features(inputs)
+        return self._as_tuple(features)
+
+    def _reads(self, features: Features, count: int) -> tuple[tuple[Tensor, ...], ...]:
+        shared = self._as_tuple(features)
+        return tuple(tuple(z.view_as(z) for z in shared) for _ in range(count)) if shared else ()
+
+    def _losses(
+        self,
+        features: Features,
+        batch: Batch,
+        indices: Sequence[int],
+        *,
+        joint: bool,
+        reads: Sequence[tuple[Tensor, ...]] = (),
+    ) -> list[Tensor]:
         specs = [self.specs[index] for index in indices]
         if not joint:
-            return [spec.loss(self.model.predict(features, spec.name), batch.targets[spec.name]) for spec in specs]
+            seen: list[Features] = [read[0] if isinstance(features, Tensor) else read for read in reads]
+            seen = seen or [features] * len(specs)
+            return [
+                spec.loss(self.model.predict(mine, spec.name), batch.targets[spec.name])
+                for spec, mine in zip(specs, seen, strict=True)
+            ]
         predictions = self.model.predict_all(features, [spec.name for spec in specs])
         return [spec.loss(predictions[spec.name], batch.targets[spec.name]) for spec in specs]
 
@@ -186,6 +228,20 @@ class MultiTaskObjective:
         finally:
             for (module, name), original in zip(self._buffers, originals, strict=True):
                 module._buffers[name] = original
+
+
+@contextmanager
+def _replaced(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let `module` compute with other tensors in the place of the parameters named."""
+    places = [(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in values]
+    originals = [owner._parameters[name] for owner, name in places]
+    for (owner, name), value in zip(places, values.values(), strict=True):
+        owner._parameters[name] = value  # type: ignore[assignment] # as torch.func.functional_call does
+    try:
+        yield
+    finally:
+        for (owner, name), original in zip(places, originals, strict=True):
+            owner._parameters[name] = original
 
 
 def require_features(objective: MultiTaskObjective, strategy: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -25,7 +26,7 @@ STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob
 
 @dataclass(frozen=True)
 class Variant:
-    """A method as the laws meet it: its YAML as it is, or the same at another level.
+    """A method as the laws meet it: its YAML as it is, or the same at another level or with another Gramian.
 
     Attributes:
         name: Its file in configs/strategy.
@@ -38,8 +39,19 @@ class Variant:
     overrides: tuple[str, ...] = ()
 
 
+GRAMIANS = {
+    "ghost": (),
+    "features": ("strategy.ema=0.5",),
+    "sketch": ("strategy.ema=0.5", "strategy.weights_every=2"),
+}
+"""How a Gramian is found, and what else is on then, so that the laws meet all of it."""
+
+
 def find_variants() -> dict[str, Variant]:
-    """METHOD, and METHOD-LEVEL for `parameters` and `features`, METHOD-features-summed, where the method allows it."""
+    """METHOD, and METHOD-LEVEL for `parameters` and `features`, METHOD-features-summed, where the method allows it.
+
+    Methods that need the Gramian alone: METHOD-gramian-HOW at `parameters` too.
+    """
     found = {}
     for name in STRATEGIES:
         node = OmegaConf.load(config_directory() / "strategy" / f"{name}.yaml")
@@ -47,17 +59,27 @@ def find_variants() -> dict[str, Variant]:
         found[name] = Variant(name, base)
         if base is None:
             continue
-        allowed = instantiate(node, _convert_="all").aggregator.levels
+        aggregator = instantiate(node, _convert_="all").aggregator
+        allowed = aggregator.levels
         for level in ("parameters", "features"):
             if level in allowed and level != base:
                 found[f"{name}-{level}"] = Variant(name, level, (f"strategy.level={level}",))
         if "features" in allowed and node.get("batch_axis") == "kept":
             overrides = ("strategy.level=features", "strategy.batch_axis=summed")
             found[f"{name}-features-summed"] = Variant(name, "features", overrides)
+        if "parameters" in allowed and not aggregator.needs_rows:
+            for how, others in GRAMIANS.items():
+                overrides = ("strategy.level=parameters", f"strategy.gramian={how}", *others)
+                found[f"{name}-gramian-{how}"] = Variant(name, "parameters", overrides)
     return found
 
 
 VARIANTS = find_variants()
+
+
+def ghosts_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every layer that can go without rows do so, however small: the networks here are too small for it to pay."""
+    monkeypatch.setattr("mtl.gradients.ghost_layer.cost_of_products", lambda *_: 0)
 
 
 def squared(prediction, target):

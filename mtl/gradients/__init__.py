@@ -6,19 +6,22 @@ A source measures the Gramian of one evaluation and afterwards writes a combinat
 `.grad` of the shared parameters. What it measures is independent of the method that turns the Gramian into weights:
 
 - `TaskJacobian`: rows over all shared parameters, m backbone backwards;
-- `GhostGramian`: the same Gramian without the rows, where layers allow it; m + 1 backbone backwards, most of them half;
+- `GhostGramian`: the same Gramian without the rows, where layers allow it; m backbone backwards, most of them half;
+- `SketchGramian`: an estimate of the same Gramian; one more forward pass, one backbone backward;
 - `FeatureJacobian`: rows at the shared features (MGDA-UB's bound), one backbone backward;
 - `LastLayerJacobian`: rows over the last shared layer (GradNorm's reference), one whole backbone backward.
 
 Each leaves the gradients of the heads in `heads[k]`, taken from the task's own (scaled) loss.
 """
 
+from mtl.gradients.average import GramianAverage
 from mtl.gradients.base import GradientSource
 from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
 from mtl.gradients.parameters import TaskJacobian, task_rows
-from mtl.gradients.tensors import flatten, set_gradients, views
+from mtl.gradients.sketch import SketchGramian
+from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian, inner_products
 
 __all__ = [
@@ -26,10 +29,13 @@ __all__ = [
     "FeatureJacobian",
     "GhostGramian",
     "GradientSource",
+    "GramianAverage",
     "LastLayerJacobian",
+    "SketchGramian",
     "TaskJacobian",
     "flatten",
     "gramian",
+    "in_other_order",
     "inner_products",
     "set_gradients",
     "task_rows",

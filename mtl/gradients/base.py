@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError
 from mtl.gradients.cut import Cut, Keep, PassCount, forget
+from mtl.gradients.layout import WeightLayout
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -24,6 +26,17 @@ class GradientSource(ABC):
         self.shared = objective.partition.shared
         self.heads = []
         self.count = PassCount()
+        self.layout = WeightLayout()
+
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """The forward pass of a step, of which a source may keep what it needs."""
+        with self.layout.applied():
+            return self.objective.evaluate(batch, apart=True)
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """Scalars about the last `measure`."""
+        return {}
 
     @abstractmethod
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
@@ -57,7 +70,7 @@ class GradientSource(ABC):
 
     def skip(self, evaluation: Evaluation, scales: Sequence[Tensor | None], weights: Tensor) -> None:
         """Differentiate and combine with given weights, without a Gramian: one backbone backward."""
-        cut = Cut(self.objective, evaluation, scales, self.count)
+        cut = Cut(self.objective, evaluation, scales, self.count, self.layout)
         cut.collect()
         self.heads = cut.heads
         cut.combine(weights)
@@ -66,6 +79,7 @@ class GradientSource(ABC):
         """Forget the step: no graph survives it."""
         self.heads = []
         self.count = PassCount()
+        self.layout.forget()
 
     def _checked(self, gramian: Tensor) -> Tensor:
         gramian = (gramian + gramian.T) / 2
@@ -94,7 +108,7 @@ class CutSource(GradientSource):
         keep: Keep = forget,
     ) -> None:
         """Cut and differentiate; `keep` receives every task's gradients of `extra`."""
-        self._cut = Cut(self.objective, evaluation, scales, self.count)
+        self._cut = Cut(self.objective, evaluation, scales, self.count, self.layout)
         self._cut.collect(extra, keep)
         self.heads = self._cut.heads
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
-from mtl.numerics import inner_products
+from mtl.gradients.cost import cost_of_products, cost_of_rows
 
 
 @dataclass(frozen=True)
@@ -66,39 +67,53 @@ class GhostLayer:
         self._gradients: Tensor | None = None
 
     def is_cheaper(self, num_tasks: int) -> bool:
-        """Whether m tasks cost fewer multiplications without their rows, all of S, S D_k and the products counted.
-
-        Rows: N d c for each task's weight gradient and d c for each product; ghost: N^2 d once, N^2 c and N c.
-        """
-        m, n, d, c = num_tasks, self.n, self.d, self.c
-        return n * n * (d + m * c) + m * m * n * c < m * n * d * c + m * m * d * c
+        """Whether m tasks cost clearly less without their rows; see `mtl.gradients.cost`."""
+        sizes = (num_tasks, self.n, self.d, self.c)
+        return cost_of_products(*sizes) < 0.9 * cost_of_rows(*sizes)
 
     def put(self, k: int, gradient: Tensor | None) -> None:
         """Take task k's gradient at the outputs; None for a task that does not depend on them."""
         if self._gradients is None:
             like = self.module.weight
-            shape = (self.groups, self.num_tasks, self.c, self.n)
+            shape = (self.groups, self.n, self.num_tasks, self.c)
             self._gradients = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        if gradient is not None:
-            target = self._gradients[:, k]
-            if isinstance(self.module, nn.Conv2d):
-                batch = gradient.shape[0] if gradient.dim() == 4 else 1
-                source = gradient.reshape(batch, self.groups, self.c, -1).permute(1, 2, 0, 3)
-                target.view(self.groups, self.c, batch, -1).copy_(source)
-            else:
-                target[0].copy_(gradient.reshape(self.n, self.c).T)
+        if gradient is None:
+            return
+        if isinstance(self.module, nn.Conv2d):
+            gradient = gradient.movedim(-3, -1)  # channels last: a view where the layer works in that layout
+        self._gradients[:, :, k].copy_(gradient.reshape(self.n, self.groups, self.c).movedim(1, 0))
 
     def gramian(self) -> Tensor:
-        """(m, m), float64 on the CPU: sum over groups of <D_k, S D_l>."""
-        assert self._gradients is not None, "gramian() before put()"
+        """(m, m), float64 on the CPU: sum over groups of <D_k, S D_l>, added up over the rows in float64."""
         total = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64)
-        for gradients, inputs in zip(self._gradients, self._inputs(), strict=True):
+        for gradients, inputs in zip(self._known, self._inputs(), strict=True):
             similarity = inputs @ inputs.T
             if self.module.bias is not None:
                 similarity += 1
-            flat = gradients.view(-1, self.n)
-            total += inner_products(gradients.view(self.num_tasks, -1), (flat @ similarity).view(self.num_tasks, -1))
+            products = (similarity @ gradients.view(self.n, -1)).view_as(gradients)
+            total += torch.bmm(gradients, products.transpose(1, 2)).sum(0, dtype=torch.float64).cpu()
         return total
+
+    def combined(self, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Gradients of weight and bias (None without one) of sum_k weights[k] L_k. `weights`: (m,)."""
+        summed = torch.einsum("gnmc,m->gnc", self._known, weights)
+        bias = None if self.module.bias is None else summed.sum(1).reshape(-1)
+        inputs = self.capture.inputs.to(summed.dtype)
+        if isinstance(self.module, nn.Linear):
+            return summed[0].T @ inputs.reshape(self.n, self.d), bias
+        conv, shape = self.module, self.capture.output_shape
+        maps = summed.movedim(0, 1).reshape(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
+        batched = (inputs, maps) if inputs.dim() == 4 else (inputs[None], maps[None])
+        assert not isinstance(conv.padding, str)
+        weight: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            batched[0], conv.weight.shape, batched[1], conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        return weight, bias
+
+    @property
+    def _known(self) -> Tensor:
+        assert self._gradients is not None, "put() first"
+        return self._gradients
 
     def _inputs(self) -> Tensor:
         """A (groups, N, d), in the precision of the weights."""

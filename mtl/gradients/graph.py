@@ -7,6 +7,18 @@ from typing import Any
 from torch import Tensor
 
 
+def nodes_below(outputs: Iterable[Tensor]) -> list[Any]:
+    """All nodes of the graph of `outputs`, nearest first."""
+    queue = list(dict.fromkeys(output.grad_fn for output in outputs if output.grad_fn is not None))
+    seen: set[Any] = set(queue)
+    for node in queue:  # grows while it is read
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                queue.append(below)
+    return queue
+
+
 class Uses:
     """The graph below `outputs`, read once."""
 

@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
-from mtl.gradients.tensors import flatten, set_gradients, views
+from mtl.gradients.layout import LEAST_TASKS, WeightLayout
+from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
 def task_rows(
-    objective: MultiTaskObjective, evaluation: Evaluation, scales: Sequence[Tensor | None]
+    objective: MultiTaskObjective,
+    evaluation: Evaluation,
+    scales: Sequence[Tensor | None],
+    layout: WeightLayout | None = None,
 ) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """Yield (k, gradients of the shared parameters, gradients of head k), one task at a time.
 
@@ -22,19 +26,23 @@ def task_rows(
         objective: Whose parameters to differentiate.
         evaluation: Losses of all tasks, with graph.
         scales: Factor of each task's loss; None for 1.
+        layout: Of the weights, where it is kept from the forward pass on.
     """
+    layout = layout or WeightLayout()
+    layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
     shared = objective.partition.shared
     last = len(evaluation.losses) - 1
-    for k, loss in enumerate(evaluation.losses):
-        head = objective.partition.task_specific[objective.tasks[k]]
-        gradients = torch.autograd.grad(
-            loss,
-            shared + head,
-            grad_outputs=scales[k],
-            retain_graph=k < last,
-            materialize_grads=True,
-        )
-        yield k, gradients[: len(shared)], gradients[len(shared) :]
+    with layout.applied():
+        for k, loss in enumerate(evaluation.losses):
+            head = objective.partition.task_specific[objective.tasks[k]]
+            gradients = torch.autograd.grad(
+                loss,
+                shared + head,
+                grad_outputs=scales[k],
+                retain_graph=k < last,
+                materialize_grads=True,
+            )
+            yield k, gradients[: len(shared)], gradients[len(shared) :]
 
 
 class TaskJacobian(GradientSource):
@@ -43,18 +51,24 @@ class TaskJacobian(GradientSource):
     Rows are written through per-parameter views, the combination is one vector whose views become the parameters'
     `.grad`: no concatenation, no temporaries of size m n.
 
+    Args:
+        objective: Whose parameters.
+        ordered: Whether a row's entries are those of `flatten`, as whoever reads `rows` expects. If not, and with many
+            tasks, those of a convolution weight are in the order in which their gradient comes.
+
     Attributes:
         matrix: J (m, n), row k the gradient of task k's (scaled) loss.
         direction: The last combination, (n,).
     """
 
-    def __init__(self, objective: MultiTaskObjective) -> None:
+    def __init__(self, objective: MultiTaskObjective, *, ordered: bool = True) -> None:
         super().__init__(objective)
         n = sum(p.numel() for p in self.shared)
         like = next(iter(self.shared), torch.empty(0))
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
         self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
-        self._rows = [views(row, self.shared) for row in self.matrix]
+        self._apart = not ordered and objective.num_tasks >= LEAST_TASKS and any(map(in_other_order, self.shared))
+        self._rows = [views(row, self.shared, channels_last=self._apart) for row in self.matrix]
         self._gradients = views(self.direction, self.shared)
 
     @property
@@ -69,7 +83,7 @@ class TaskJacobian(GradientSource):
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backbone backwards; G = J J^T in one product."""
         self.heads = []
-        for k, shared, head in task_rows(self.objective, evaluation, scales):
+        for k, shared, head in task_rows(self.objective, evaluation, scales, self.layout):
             if shared:
                 torch._foreach_copy_(self._rows[k], shared)
             self.heads.append(head)
@@ -79,7 +93,13 @@ class TaskJacobian(GradientSource):
 
     def combine(self, weights: Tensor) -> None:
         """`.grad` = J^T w."""
-        torch.mv(self.matrix.T, weights.to(self.matrix), out=self.direction)
+        scaled = weights.to(self.matrix)
+        if not self._apart:
+            torch.mv(self.matrix.T, scaled, out=self.direction)
+        else:
+            columns = torch.split(self.matrix, [p.numel() for p in self.shared], dim=1)
+            for part, parameter, target in zip(columns, self.shared, self._gradients, strict=True):
+                target.copy_(views(torch.mv(part.T, scaled), [parameter], channels_last=True)[0])
         self._assign()
 
     def write(self, direction: Tensor) -> None:

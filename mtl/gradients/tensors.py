@@ -22,7 +22,27 @@ def set_gradients(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> 
         parameter.grad = gradient if same else torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
-def views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Consecutive pieces of a vector, viewed in the shapes of `like`."""
+def views(vector: Tensor, like: Sequence[Tensor], *, channels_last: bool = False) -> list[Tensor]:
+    """Consecutive pieces of a vector, viewed in the shapes of `like`.
+
+    Args:
+        vector: (n,).
+        like: Tensors with n entries in all.
+        channels_last: Let the pieces of convolution weights hold their entries in that order (see `in_other_order`):
+            the one in which their gradients come where images have channels last. Copies are then straight.
+    """
     pieces = torch.split(vector, [tensor.numel() for tensor in like]) if like else ()
-    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]
+    return [
+        piece.view(tensor.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        if channels_last and in_other_order(tensor)
+        else piece.view(tensor.shape)
+        for piece, tensor in zip(pieces, like, strict=True)
+    ]
+
+
+def in_other_order(tensor: Tensor) -> bool:
+    """Whether `tensor` is the weight of a convolution whose gradient a CPU gives with channels last.
+
+    A function of shape and device alone: sums over rows have to be the same in every run.
+    """
+    return tensor.dim() == 4 and tensor.device.type == "cpu" and tensor.shape[2:] != (1, 1)

@@ -63,7 +63,7 @@ class StepReport:
         losses: (m,) task losses before the first update.
         cost: Passes and steps taken.
         weights: (m,) d update / d loss of each task on the shared parameters; None where the update is no weighted sum.
-        gramian: (m, m) of the task gradients; None where none was measured in this step.
+        gramian: (m, m) of the task gradients as the method saw it; None where none was measured in this step.
         groups: Task groups in the order of their updates; None where all tasks update together.
         substeps: Tasks behind each optimizer step on `Strategy.stepped_tensors`, in order; None: all tasks in each.
         affinity: (m, m) so far, row the source task, column the target; None where none is measured, NaN where not yet.
@@ -156,7 +156,7 @@ class Strategy(ABC):
 
     def _check_gradients(self, batch: Batch) -> None:
         """Raise NonFiniteError if a gradient about to be applied is NaN or infinite; look for its task only then."""
-        gradients = [p.grad for p in self.objective.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.objective.parameters if p.grad is not None]
         if not gradients or math.isfinite(sum_of_norms(gradients)):
             return
         self._clear_gradients()

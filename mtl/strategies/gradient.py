@@ -14,7 +14,9 @@ from mtl.gradients import (
     FeatureJacobian,
     GhostGramian,
     GradientSource,
+    GramianAverage,
     LastLayerJacobian,
+    SketchGramian,
     TaskJacobian,
     set_gradients,
 )
@@ -33,7 +35,7 @@ from mtl.strategies.loss_weighting import bind_weighting
 from mtl.validation import check_choice, check_count
 from mtl.weighting import LossWeighting
 
-GRAMIANS = ("exact", "ghost")
+GRAMIANS = ("exact", "ghost", "features", "sketch")
 
 
 class GradientStrategy(Strategy):
@@ -44,15 +46,19 @@ class GradientStrategy(Strategy):
         level: Where task gradients are compared. `parameters`: all shared parameters, m backbone backwards.
             `features`: the shared representation, one backbone backward. `last_layer`: the last shared layer.
         batch_axis: At the feature level, `kept` compares whole (B, d) gradients, `summed` adds over the batch first.
-        gramian: How inner products over the parameters are found: `exact` from the rows, or `ghost`, equal up to
-            rounding but without rows where the layers' sizes make that cheaper.
+        gramian: How inner products over the parameters are found: `exact` from the rows; `ghost`, equal up to rounding
+            but without rows where the layers' sizes make that cheaper; `features`, those at the shared features instead
+            (MGDA-UB's bound); `sketch`, an estimate from one more forward pass. See docs/gramians.md.
+        ema: Weight in [0, 1) of the past in a moving average of the measured Gramians, which the weights are then
+            computed from; 0 for none. For methods that need the Gramian alone.
         head_gradients: Heads receive their `own` task's gradient, or the `weighted` one.
         weights_every: Measure each n-th step and reuse the weights in between (one backbone backward). Only for
             methods that give weights.
         weighting: Optional loss weighting in front: task k's loss is scaled before its gradient is taken.
         max_grad_norm: Upper limit, > 0, of the joint norm of all network gradients of the update; None for no clipping.
 
-    Cost of a step: 1 forward, m head backwards, 1 optimizer step; m backbone backwards at `parameters`, else 1.
+    Cost of a step: 1 forward (2 with `sketch`), m head backwards, 1 optimizer step; 1 backbone backward, or m at
+    `parameters` with `exact` and `ghost`.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class GradientStrategy(Strategy):
         level: str = "parameters",
         batch_axis: str = "kept",
         gramian: str = "exact",
+        ema: float = 0.0,
         head_gradients: str = "own",
         weights_every: int = 1,
         weighting: LossWeighting | None = None,
@@ -81,6 +88,12 @@ class GradientStrategy(Strategy):
                 f"`level = {level}`" if level != "parameters" else f"{type(aggregator).__name__}, which needs the rows"
             )
             raise ConfigError(f"`gramian = {gramian}` has no meaning with {what}; use gramian=exact.")
+        self.average = GramianAverage(ema)
+        if ema and aggregator.needs_rows:
+            raise ConfigError(
+                f"{type(aggregator).__name__} reads the task gradients themselves, of which `ema` keeps no average. "
+                f"Found `ema = {ema}`; use ema=0."
+            )
         check_choice("head_gradients", head_gradients, ("own", "weighted"))
         check_count("weights_every", weights_every)
         if not aggregator.gives_weights and (weights_every > 1 or head_gradients != "own"):
@@ -96,7 +109,7 @@ class GradientStrategy(Strategy):
         self.weights_every = weights_every
         self.weighting = weighting
         self.clipping = Clipping(max_grad_norm)
-        if level == "features":
+        if "features" in (level, gramian) or gramian == "sketch":
             self.requirements = frozenset({Requirement.FEATURES})
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
@@ -114,21 +127,25 @@ class GradientStrategy(Strategy):
         self._cached: Tensor | None = None
 
     def _make_source(self) -> GradientSource:
-        if self.level == "parameters":
-            return TaskJacobian(self.objective) if self.gramian == "exact" else GhostGramian(self.objective)
-        if self.level == "features":
+        if self.level == "last_layer":
+            return LastLayerJacobian(self.objective)
+        if "features" in (self.level, self.gramian):
             return FeatureJacobian(self.objective, self.batch_axis)
-        return LastLayerJacobian(self.objective)
+        if self.gramian == "sketch":
+            return SketchGramian(self.objective, self.generator)
+        if self.gramian == "ghost":
+            return GhostGramian(self.objective)
+        return TaskJacobian(self.objective, ordered=self.aggregator.needs_rows)
 
     def step(self, batch: Batch) -> StepReport:
         """One update."""
-        evaluation = self.objective.evaluate(batch)
+        source = self.source
+        evaluation = source.evaluate(batch)
         scales = self._scale_losses(evaluation)
         factors = list(scales.unbind()) if scales is not None else [None] * self.objective.num_tasks
-        source = self.source
         gramian: Tensor | None = None
         if self._cached is None or self._steps % self.weights_every == 0:
-            gramian = source.measure(evaluation, factors)
+            gramian = self.average(source.measure(evaluation, factors))
             losses = evaluation.values.to("cpu", torch.float64)
             if scales is not None:
                 losses = losses * scales.to(losses)
@@ -143,11 +160,13 @@ class GradientStrategy(Strategy):
         self.optimizers[0].step()
         self._clear_gradients()
         self._steps += 1
-        cost = StepCost(1, source.count.heads, source.count.backbone, 1, evaluation.num_samples)
+        count = source.count
+        cost = StepCost(1 + count.forwards, count.heads, count.backbone, 1, evaluation.num_samples)
+        measured = {**source.diagnostics, **self.average.diagnostics}
         source.reset()
         effective = weights if scales is None or weights is None else weights * scales.to(weights)
         front = self.weighting.diagnostics if self.weighting is not None else {}
-        diagnostics = {**self.aggregator.diagnostics, **front, **self.clipping.report()}
+        diagnostics = {**measured, **self.aggregator.diagnostics, **front, **self.clipping.report()}
         return StepReport(evaluation.values, cost, weights=effective, gramian=gramian, diagnostics=diagnostics)
 
     def _combine(self, found: Combination) -> None:
@@ -183,6 +202,7 @@ class GradientStrategy(Strategy):
             "weighting": dict(self.weighting.state_dict()) if self.weighting is not None else None,
             "steps": self._steps,
             "cached": self._cached,
+            "average": self.average.state_dict(),
         }
 
     def _load_maths_state(self, state: Mapping[str, Any]) -> None:
@@ -191,3 +211,4 @@ class GradientStrategy(Strategy):
             self.weighting.load_state_dict(state["weighting"])
         self._steps = state["steps"]
         self._cached = state["cached"]
+        self.average.load_state_dict(state["average"])

@@ -40,11 +40,11 @@ table of exceptions; not by hand. A test compares.
 {laws}
 
 Options that every class has: `max_grad_norm` (limit of the joint norm of an update's network gradients; `null`: none)
-and, for methods that combine gradients, `batch_axis` (`kept` or `summed`, at `features`), `gramian` (`exact`, or
-`ghost`: the same inner products without the rows, at `parameters`), `weights_every` (reuse weights between
-measurements), `weighting` (a loss weighting in front; a method that has one in its file says so).
+and, for methods that combine gradients, `batch_axis` (`kept` or `summed`, at `features`), `gramian` and `ema` (how
+inner products at `parameters` are found, and averaged over steps: [gramians.md](gramians.md)), `weights_every` (reuse
+weights between measurements), `weighting` (a loss weighting in front; a method that has one in its file says so).
 """
-COMMON = ("max_grad_norm", "batch_axis", "gramian", "weights_every", "weighting")
+COMMON = ("max_grad_norm", "batch_axis", "gramian", "ema", "weights_every", "weighting")
 HEADER = ("method", "family", "source", "level", "fw", "head bw", "backbone bw", "steps", "samples", "state", "presets")
 FAMILY_ORDER = (
     "loss weighting",

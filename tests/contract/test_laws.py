@@ -54,6 +54,7 @@ def test_every_level_of_every_method_is_there():
                 with pytest.raises(ConfigError, match="level"):
                     build_strategy(name, f"strategy.level={level}")
     assert {"cagrad", "cagrad-features", "cagrad-features-summed", "mgda_ub-parameters"} < set(VARIANTS)
+    assert {"cagrad-gramian-ghost", "mgda-gramian-sketch", "pcgrad-gramian-features"} < set(VARIANTS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -166,6 +167,8 @@ def test_law_06_reordering_tasks(name):
         results.append((parameters_of(objective), named))
     difference = distance(results[0][0], results[1][0])
     if excused("reordering", name):
+        if "-gramian-" in name:  # an estimate may find no conflict here, and then nothing is drawn
+            return
         assert difference > 1e-9, "no exception any more: remove it from the table"
         return
     assert difference < 1e-9, hint("reordering", name)
@@ -257,12 +260,6 @@ def test_law_09_reported_cost_is_what_hooks_count(name, every):
             pytest.skip("has no weights_every")
         overrides.append(f"strategy.weights_every={every}")
     assert_cost_is_counted(build_strategy(name, *overrides))
-
-
-@pytest.mark.parametrize("every", [1, 2])
-def test_law_09_with_the_ghost_gramian(every):
-    """It goes without weight gradients, but through the backbone it goes m times, and once more."""
-    assert_cost_is_counted(build_strategy("mgda", "strategy.gramian=ghost", f"strategy.weights_every={every}"))
 
 
 def assert_cost_is_counted(strategy):

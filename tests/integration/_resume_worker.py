@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from mtl.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.problems import adam, begin, build_strategy, fast_warmup, make_batches, make_objective
+from tests.problems import adam, begin, build_strategy, fast_warmup, ghosts_everywhere, make_batches, make_objective
 
 
 def start(name: str):
@@ -26,6 +27,7 @@ def steps(objective, strategy, first: int, last: int):
 
 def main(directory: Path) -> None:
     torch.set_num_threads(1)
+    ghosts_everywhere(pytest.MonkeyPatch())
     for path in sorted(directory.glob("*.half")):
         state = load_checkpoint(path)
         objective, strategy = start(path.stem)

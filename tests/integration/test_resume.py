@@ -19,7 +19,7 @@ from mtl.training import evaluate_run
 from mtl.training.checkpoint import save_checkpoint
 from mtl.training.run_directory import RunDirectory
 from tests.integration._resume_worker import start, steps
-from tests.problems import REPOSITORY, VARIANTS
+from tests.problems import REPOSITORY, VARIANTS, ghosts_everywhere
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,13 @@ def resumed(tmp_path_factory):
     """Every strategy at every level: nine steps straight; five steps, saved, continued in one fresh process."""
     directory = tmp_path_factory.mktemp("resume")
     torch.set_num_threads(1)
-    for name in VARIANTS:
-        objective, strategy = start(name)
-        save_checkpoint(directory / f"{name}.half", steps(objective, strategy, 0, 5))
-        objective, strategy = start(name)
-        save_checkpoint(directory / f"{name}.straight", steps(objective, strategy, 0, 9))
+    with pytest.MonkeyPatch.context() as patch:
+        ghosts_everywhere(patch)
+        for name in VARIANTS:
+            objective, strategy = start(name)
+            save_checkpoint(directory / f"{name}.half", steps(objective, strategy, 0, 5))
+            objective, strategy = start(name)
+            save_checkpoint(directory / f"{name}.straight", steps(objective, strategy, 0, 9))
     command = [sys.executable, "-m", "tests.integration._resume_worker", str(directory)]
     subprocess.run(command, check=True, cwd=REPOSITORY, timeout=200)
     return directory

@@ -11,7 +11,9 @@ from torch import nn
 from mtl.aggregation import MGDA, Constant
 from mtl.errors import ConfigError
 from mtl.gradients import GhostGramian, TaskJacobian, gramian
+from mtl.gradients.cost import cost_of_products, cost_of_rows
 from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.layout import WeightLayout
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import GradientStrategy
@@ -155,7 +157,108 @@ def test_a_forward_that_is_not_measured_does_no_harm():
     assert len(ghost.ghost_layers) == 5
     torch.testing.assert_close(found, exact.measure(objective.evaluate(second), [None] * 3), rtol=1e-9, atol=1e-12)
     ghost.reset()
-    assert not ghost._captures
+    assert not ghost._parts._captures
+
+
+def test_if_no_layer_pays_it_is_the_exact_source():
+    objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
+    ghost, exact = GhostGramian(objective, lambda *_: False), TaskJacobian(objective, ordered=False)
+    found = [source.measure(objective.evaluate(batch), [None] * 3) for source in (ghost, exact)]
+    assert torch.equal(*found)
+    assert ghost.diagnostics == {"ghost_layers": 0.0}
+    assert ghost.count.backbone == exact.count.backbone == 3
+
+
+def test_layers_that_fall_back_are_named():
+    objective, batch = build(1, 1, 1, 1, True, "none", False, True, True), make_batches(count=1)[0]
+    ghost = GhostGramian(objective, always)
+    ghost.measure(objective.evaluate(batch), [None] * 3)
+    found = ghost.diagnostics
+    assert found.pop("ghost_layers") == 3
+    assert found == {"ghost_fallback/backbone.same": 1.0, "ghost_fallback/backbone.out": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cheaper"),
+    [
+        ((40, 64, 4608, 512), True),  # last convolutions of a ResNet-18 at 64x64, batch 16
+        ((40, 256, 2304, 256), True),
+        ((40, 1024, 1152, 128), False),
+        ((40, 4096, 576, 64), False),
+        ((2, 256, 800, 50), False),  # LeNet
+        ((40, 16, 2048, 512), True),
+        ((3, 3136, 27, 64), False),
+    ],
+)
+def test_where_layers_go_without_rows(sizes, cheaper):
+    """A function of the sizes alone, with the verdicts that were measured."""
+    assert (cost_of_products(*sizes) < 0.9 * cost_of_rows(*sizes)) == cheaper
+
+
+class Images(nn.Module):
+    """Channels-last images through convolutions whose weights are large enough to be laid out anew."""
+
+    out_features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide, self.out = nn.Linear(5, 3 * 64), nn.Conv2d(3, 64, 3, padding=1), nn.Linear(32, 6)
+        self.deep, self.act = nn.Conv2d(64, 32, 3, stride=2), nn.ReLU(inplace=True)
+
+    def forward(self, inputs):
+        images = self.stem(inputs).view(-1, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+        return torch.tanh(self.out(self.act(self.deep(self.act(self.wide(images)))).mean((2, 3))))
+
+
+def images() -> MultiTaskObjective:
+    torch.manual_seed(0)
+    return make_objective(model=MultiTaskModel(Images(), {t: nn.Linear(6, 3) for t in TASKS}).double().train())
+
+
+def laid_out(evaluation, monkeypatch):
+    monkeypatch.setattr("mtl.gradients.layout.LEAST_TASKS", 2)
+    monkeypatch.setattr("mtl.gradients.parameters.LEAST_TASKS", 2)
+    layout = WeightLayout()
+    layout.learn(evaluation.losses, 3)
+    return layout
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_channels_last_images(ordered, monkeypatch):
+    """Weights are laid out for the m passes and are what they were afterwards; rows may be in another order."""
+    objective, batch = images(), make_batches(count=1)[0]
+    deep = objective.model.backbone.deep.weight
+    before = (deep.data_ptr(), deep.stride(), deep.detach().clone())
+    evaluation = objective.evaluate(batch)
+    layout = laid_out(evaluation, monkeypatch)
+    with layout.applied():
+        assert deep.is_contiguous(memory_format=torch.channels_last)
+        assert deep.data_ptr() != before[0]
+    assert (deep.data_ptr(), deep.stride()) == before[:2]
+    assert torch.equal(deep.detach(), before[2])
+    source = TaskJacobian(objective, ordered=ordered)
+    found, weights = source.measure(evaluation, [None] * 3), torch.tensor([0.2, -1.0, 3.0], dtype=torch.float64)
+    losses = objective.evaluate(batch).losses
+    shared = objective.shared_parameters()
+    rows = [torch.cat([g.reshape(-1) for g in torch.autograd.grad(x, shared, retain_graph=True)]) for x in losses]
+    rows = torch.stack(rows)
+    torch.testing.assert_close(found, gramian(rows))
+    if ordered:
+        torch.testing.assert_close(source.rows, rows)
+    source.combine(weights)
+    torch.testing.assert_close(torch.cat([p.grad.reshape(-1) for p in shared]), weights @ rows)
+    assert all(p.grad.stride() == p.stride() for p in shared)
+    compare(objective, batch)
+
+
+def test_an_error_on_the_way_leaves_the_weights(monkeypatch):
+    objective = images()
+    deep = objective.model.backbone.deep.weight
+    place = deep.data_ptr()
+    layout = laid_out(objective.evaluate(make_batches(count=1)[0]), monkeypatch)
+    with pytest.raises(ZeroDivisionError), layout.applied():
+        raise ZeroDivisionError
+    assert deep.data_ptr() == place
 
 
 def test_small_layers_on_many_rows_keep_their_rows():

@@ -1,7 +1,10 @@
 import pytest
 import torch
+from torch import nn
 
-from mtl.errors import ConfigError, RequirementError
+from mtl.errors import ConfigError, RequirementError, RunDirectoryError
+from mtl.models.model import MultiTaskModel
+from mtl.objective import MultiTaskObjective
 from mtl.strategies import SimultaneousStrategy
 from tests.problems import (
     adam,
@@ -239,3 +242,80 @@ def test_schedulers_act_on_every_task():
 def test_wrong_options(name, value):
     with pytest.raises(ConfigError, match=name):
         SimultaneousStrategy(**{name: value})
+
+
+class Convolved(nn.Module):
+    """Inputs as maps of one pixel's neighbourhood: convolution weights of several shapes."""
+
+    out_features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.flat = nn.Conv2d(5, 4, 3), nn.Conv2d(4, 3, 3), nn.Conv2d(3, 6, 1)
+
+    def forward(self, inputs):
+        maps = inputs[:, :, None, None] * torch.linspace(-1, 1, 49, dtype=inputs.dtype).view(7, 7)
+        maps = torch.tanh(self.first(maps.contiguous(memory_format=torch.channels_last)))
+        return torch.tanh(self.flat(torch.tanh(self.second(maps)))).mean((2, 3))
+
+
+def convolved() -> MultiTaskObjective:
+    torch.manual_seed(2)
+    model = MultiTaskModel(Convolved(), {task: nn.Linear(6, 3) for task in TASKS}).double().train()
+    return make_objective(model=model)
+
+
+def fused_adam(parameters):
+    return torch.optim.Adam(parameters, lr=LR, fused=True)
+
+
+@pytest.mark.parametrize("make_optimizer", [adam, fused_adam, rmsprop])
+def test_convolutions_as_one_optimizer_a_task_written_out(make_optimizer):
+    """The buffers keep convolution weights in another order; nothing else may change by that."""
+    mine, plain, batches = convolved(), convolved(), make_batches(count=4)
+    strategy = SimultaneousStrategy()
+    train(strategy, mine, batches, make_optimizer)
+    assert {tuple(order) for order in strategy._orders} == {(0,), (0, 1, 2, 3), (0, 2, 3, 1)}
+    shared = plain.shared_parameters()
+    ghosts = [torch.zeros_like(p).requires_grad_() for p in shared]
+    own = [[torch.zeros_like(p).requires_grad_() for p in plain.task_parameters(task)] for task in TASKS]
+    optimizers = [make_optimizer([*ghosts, *head]) for head in own]
+    for batch in batches:
+        losses = plain.evaluate(batch).losses
+        for k, loss in enumerate(losses):
+            wanted = [*shared, *plain.task_parameters(k)]
+            for ghost, g in zip([*ghosts, *own[k]], torch.autograd.grad(loss, wanted, retain_graph=True), strict=True):
+                ghost.grad = torch.empty_like(ghost).copy_(g)
+            optimizers[k].step()
+        with torch.no_grad():
+            heads = [p for task in TASKS for p in plain.task_parameters(task)]
+            moved = [g for head in own for g in head]
+            for parameter, ghost in zip([*shared, *heads], [*ghosts, *moved], strict=True):
+                parameter += ghost
+                ghost.zero_()
+    assert distance(parameters_of(mine), parameters_of(plain)) < 1e-12
+
+
+def test_an_optimizer_that_looks_at_shapes_gets_the_parameters_own():
+    class RowWise(torch.optim.SGD):
+        def step(self, closure=None):
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for p in group["params"]:
+                        scale = p.grad.norm(dim=1, keepdim=True) if p.dim() > 1 else 1.0
+                        p -= group["lr"] * p.grad / scale
+
+    strategy = SimultaneousStrategy()
+    strategy.setup(convolved(), lambda parameters: RowWise(parameters, lr=LR), torch.Generator())
+    assert {tuple(order) for order in strategy._orders} == {(0,), (0, 1, 2, 3)}
+
+
+def test_states_in_another_order_are_refused():
+    strategy, batches = SimultaneousStrategy(), make_batches(count=1)
+    train(strategy, convolved(), batches, adam)
+    state = strategy.state_dict()
+    del state["maths"]["orders"]
+    other = SimultaneousStrategy()
+    other.setup(convolved(), adam, torch.Generator())
+    with pytest.raises(RunDirectoryError, match="another version"):
+        other.load_state_dict(state)

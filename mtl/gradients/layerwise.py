@@ -1,0 +1,135 @@
+"""Task gradients of some shared parameters, of large layers without their rows."""
+
+import weakref
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.nn import Parameter
+
+from mtl.gradients.ghost_layer import Capture, GhostLayer, can_be_ghost, capture
+from mtl.gradients.graph import Uses
+from mtl.gradients.tensors import set_gradients, views
+from mtl.numerics import gramian
+from mtl.objective import Evaluation, MultiTaskObjective
+
+Choose = Callable[[GhostLayer, int], bool]
+"""(layer, number of tasks) -> whether the layer goes without rows."""
+
+
+class LayerwiseGradients:
+    """What is kept of each task's gradient: for chosen layers the gradient at their outputs, for all else a row.
+
+    Between `choose_layers`, `begin` and `clear` it holds one step; `put` takes one task after the other, `gramian` and
+    `combine` follow.
+
+    Args:
+        objective: Whose model.
+        parameters: Some of the shared parameters.
+        choose: Which layers go without rows, among those that can.
+
+    Attributes:
+        layers: Name -> layer of those that go without rows in this step.
+        refused: Names of layers that `choose` wanted and that had to keep rows: called more than once, weights used
+            elsewhere too, hooks of others.
+    """
+
+    def __init__(self, objective: MultiTaskObjective, parameters: Sequence[Parameter], choose: Choose) -> None:
+        self.parameters = tuple(parameters)
+        self.choose = choose
+        self.num_tasks = objective.num_tasks
+        self.layers: dict[str, GhostLayer] = {}
+        self.refused: tuple[str, ...] = ()
+        self._plain: tuple[Parameter, ...] = ()
+        self._matrix = torch.empty(0)
+        self._pieces: list[list[Tensor]] = []
+        self._captures: dict[str, list[Capture]] = {}
+        known = {id(parameter) for parameter in self.parameters}
+        self._modules: dict[str, nn.Linear | nn.Conv2d] = {
+            name: module
+            for name, module in objective.model.named_modules()
+            if can_be_ghost(module) and all(id(p) in known for p in module.parameters())
+        }
+        for name, module in self._modules.items():
+            handle = module.register_forward_hook(_keeper(self._captures, name))
+            weakref.finalize(self, handle.remove)  # when this is gone, nothing is left on the model
+
+    def choose_layers(self, evaluation: Evaluation) -> bool:
+        """Decide which layers go without rows in this step; return whether any does."""
+        self.layers = self._choose(evaluation)
+        return bool(self.layers)
+
+    def begin(self) -> list[Tensor | GradientEdge]:
+        """Make room; return the places whose gradients `put` needs of every task."""
+        without = {id(p) for layer in self.layers.values() for p in layer.module.parameters()}
+        self._plain = tuple(p for p in self.parameters if id(p) not in without)
+        shape = (self.num_tasks, sum(p.numel() for p in self._plain))
+        if self._matrix.shape != shape:
+            like = next(iter(self.parameters), torch.empty(0))
+            self._matrix = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self._pieces = [views(row, self._plain, channels_last=True) for row in self._matrix]
+        return [*(layer.capture.edge for layer in self.layers.values()), *self._plain]
+
+    def put(self, k: int, found: tuple[Tensor | None, ...]) -> None:
+        """Take task k's gradients at the places of `begin`; None for those that it does not reach."""
+        for layer, gradient in zip(self.layers.values(), found, strict=False):
+            layer.put(k, gradient)
+        for piece, gradient in zip(self._pieces[k], found[len(self.layers) :], strict=True):
+            piece.zero_() if gradient is None else piece.copy_(gradient)
+
+    def gramian(self) -> Tensor:
+        """(m, m) over all parameters, float64 on the CPU."""
+        total = gramian(self._matrix)
+        for layer in self.layers.values():
+            total += layer.gramian()
+        return total
+
+    def combine(self, weights: Tensor) -> None:
+        """`.grad` = sum_k weights[k] g_k. `weights`: (m,)."""
+        scaled = weights.to(self._matrix)
+        set_gradients(self._plain, views(torch.mv(self._matrix.T, scaled), self._plain, channels_last=True))
+        for layer in self.layers.values():
+            weight, bias = layer.combined(scaled)
+            set_gradients([layer.module.weight], [weight])
+            if layer.module.bias is not None and bias is not None:
+                set_gradients([layer.module.bias], [bias])
+
+    def clear(self) -> None:
+        """Forget the step, and every captured input."""
+        self._captures.clear()
+        self.layers = {}
+
+    def _choose(self, evaluation: Evaluation) -> dict[str, GhostLayer]:
+        """The layers to go without rows: called once, used once in this graph, and wanted."""
+        wanted = [name for name, found in self._captures.items() if self._wanted(name, found)]
+        if not wanted:
+            self.refused = ()
+            return {}
+        uses, chosen = Uses(evaluation.losses), {}
+        for name in wanted:
+            module = self._modules[name]
+            here = [found for found in self._captures[name] if uses.contains(found.edge.node)]
+            if len(here) != 1 or len(module._forward_hooks) != self._own_hooks(module):
+                continue
+            if all(uses.only_through(p, here[0].edge.node) for p in module.parameters()):
+                chosen[name] = GhostLayer(module, here[0], self.num_tasks)
+        self.refused = tuple(name for name in wanted if name not in chosen)
+        return chosen
+
+    def _wanted(self, name: str, found: Sequence[Capture]) -> bool:
+        return any(self.choose(GhostLayer(self._modules[name], one, self.num_tasks), self.num_tasks) for one in found)
+
+    @staticmethod
+    def _own_hooks(module: nn.Module) -> int:
+        """Hooks that only look on: one per instance of this class."""
+        return sum(getattr(hook, "only_looks", False) for hook in module._forward_hooks.values())
+
+
+def _keeper(captures: dict[str, list[Capture]], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs and torch.is_grad_enabled() and output.requires_grad:  # none: called with a keyword
+            captures.setdefault(name, []).append(capture(inputs, output))
+
+    keep.only_looks = True  # type: ignore[attr-defined]
+    return keep
