@@ -12,6 +12,7 @@ A missed bar is a result, not an error.
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from pathlib import Path
 
@@ -64,16 +65,14 @@ def main() -> int:
         import_module(f"bench.studies.{names[0]}").main(out, machine)
         console.print(f"Written: {out}")
         return 0
+    rounds = int(values["rounds"]) if values["rounds"] else None
     started, outcomes = time.monotonic(), {}
     for name in names:
-        measured = apart(
-            run,
-            name,
-            threads,
-            int(values["rounds"]) if values["rounds"] else None,
-            float(values["share"]),
-            values["clock"],
-        )
+        try:
+            measured = apart(run, name, threads, rounds, float(values["share"]), values["clock"])
+        except BrokenProcessPool:
+            console.print(f"{name}: the process was killed, most likely for lack of memory. Its rows are not measured.")
+            measured = {}
         outcomes[name] = [judge(row, measured) for row in load(name).rows]
         console.print(to_rich(name, outcomes[name]))
     minutes = (time.monotonic() - started) / 60

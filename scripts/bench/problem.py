@@ -81,6 +81,12 @@ def compose(overrides: Sequence[str]) -> RunSpec:
     return build_spec(*compose_config([*overrides, *COMMON]))
 
 
+def compose_step(setting: Setting, text: str) -> RunSpec:
+    """The same for a setting, and the name of a strategy with options: `mgda gramian=ghost`."""
+    name, *options = text.split()
+    return compose([*setting.overrides, f"strategy={name}", *(f"strategy.{option}" for option in options)])
+
+
 def prepare(threads: int, keep_memory: bool = True) -> None:
     """The process as a training run has it, with so many threads.
 
@@ -113,8 +119,8 @@ class Problem:
     """
 
     def __init__(self, setting: Setting, strategy: str = "uniform") -> None:
-        name, *options = strategy.split()
-        self.spec = compose([*setting.overrides, f"strategy={name}", *(f"strategy.{option}" for option in options)])
+        self.setting = setting
+        self.spec = compose_step(setting, strategy)
         data = self.spec.data
         model = build_model(self.spec.backbone, self.spec.head, data.tasks, data.input_shape, self.spec.seed)
         self.objective = MultiTaskObjective(model, data.tasks, data.input_shape)
@@ -138,8 +144,9 @@ class Problem:
         """The optimizer of configs/optimizer/adam.yaml (fused) on all parameters."""
         return self.spec.make_optimizer([*self.objective.model.parameters(), *extra])
 
-    def strategy(self) -> Strategy:
-        """The strategy, set up as in a training run."""
+    def strategy(self, text: str | None = None) -> Strategy:
+        """The strategy, set up as in a training run; or another one on the same network."""
+        ours = (self.spec if text is None else compose_step(self.setting, text)).strategy
         generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "strategy"))
-        self.spec.strategy.setup(self.objective, self.spec.make_optimizer, generator)
-        return self.spec.strategy
+        ours.setup(self.objective, self.spec.make_optimizer, generator)
+        return ours

@@ -91,6 +91,10 @@ def run(name: str, threads: int, rounds: int | None, share: float, clock: str) -
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a new process and return what it returns: memory and caches begin clean."""
+    """Call a function in a new process and return what it returns: memory and caches begin clean.
+
+    Raises:
+        BrokenProcessPool: the process was killed.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
