@@ -64,7 +64,7 @@ def _joint(setting: Setting) -> tuple[Problem, list[GradientSource]]:
 
 
 def joint(setting: Setting, text: str, calls: int = 4) -> Contender:
-    """As `strategy`, but all such contenders train one network and share their rows, m n floats: 1.8 GB on ResNet-18."""
+    """As `strategy`, but all such contenders train one network and share their rows: 1.8 GB on ResNet-18."""
     problem, sources = _joint(setting)
     ours = problem.strategy(text)
     assert isinstance(ours, GradientStrategy)
