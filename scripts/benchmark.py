@@ -62,7 +62,8 @@ def main() -> int:
     names = values["only"].split(",") if values["only"] else list(NAMES)
     if names[0] in STUDIES:
         out = Path(values["out"] or f"docs/results/{names[0]}.md")
-        import_module(f"bench.studies.{names[0]}").main(out, machine)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        import_module(f"bench.studies.{names[0]}").main(out, machine, values["clock"])
         console.print(f"Written: {out}")
         return 0
     rounds = int(values["rounds"]) if values["rounds"] else None

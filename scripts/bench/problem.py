@@ -3,7 +3,7 @@
 import ctypes
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,19 +38,21 @@ class Setting:
         overrides: As on the command line.
         batch_size: Samples.
         target: Makes the random target of a task.
+        tasks: So many tasks like the data set's first one; None for those of the data set.
     """
 
     name: str
     overrides: tuple[str, ...]
     batch_size: int
     target: MakeTarget
+    tasks: int | None = None
 
 
 def _classes(spec: TaskSpec, batch: int, generator: torch.Generator) -> Tensor:
     return torch.randint(spec.num_outputs, (batch,), generator=generator)
 
 
-def _attributes(_: TaskSpec, batch: int, generator: torch.Generator) -> Tensor:
+def attributes(_: TaskSpec, batch: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2, (batch,), generator=generator)
 
 
@@ -69,7 +71,7 @@ RESNET = Setting(
     "ResNet-18, 40 tasks",
     ("dataset=celeba", "backbone=timm", "backbone.name=resnet18", "backbone.features=pooled", "heads=linear"),
     16,
-    _attributes,
+    attributes,
 )
 SCENES = ("dataset=nyuv2_small", "dataset.augmentation=null", "heads=conv")
 UNET = Setting("small U-Net, 3 tasks", (*SCENES, "backbone=unet_small"), 8, _maps)
@@ -122,12 +124,15 @@ class Problem:
         self.setting = setting
         self.spec = compose_step(setting, strategy)
         data = self.spec.data
-        model = build_model(self.spec.backbone, self.spec.head, data.tasks, data.input_shape, self.spec.seed)
-        self.objective = MultiTaskObjective(model, data.tasks, data.input_shape)
+        tasks = data.tasks
+        if setting.tasks is not None:
+            tasks = tuple(replace(tasks[0], name=f"task{k}") for k in range(setting.tasks))
+        model = build_model(self.spec.backbone, self.spec.head, tasks, data.input_shape, self.spec.seed)
+        self.objective = MultiTaskObjective(model, tasks, data.input_shape)
         generator = torch.Generator().manual_seed(0)
         self.batch = Batch(
             torch.randn((setting.batch_size, *data.input_shape), generator=generator),
-            {spec.name: setting.target(spec, setting.batch_size, generator) for spec in data.tasks},
+            {spec.name: setting.target(spec, setting.batch_size, generator) for spec in tasks},
         )
         self.shared = self.objective.shared_parameters()
         self.heads = [self.objective.task_parameters(task) for task in self.objective.tasks]

@@ -19,7 +19,7 @@ from bench.section import load
 from bench.timing import Spread
 from mtl.training.provenance import git_state
 
-NOTES = Path(__file__).with_name("notes.yaml")
+NOTES, READINGS = (Path(__file__).with_name(name) for name in ("notes.yaml", "readings.yaml"))
 COLUMNS = ("comparison", "measured", "IQR", "bar", "verdict", "first", "second", "rounds")
 MARKS = {None: "", True: "met", False: "MISSED"}
 TEXT = """\
@@ -114,9 +114,15 @@ def to_markdown(
     for name, found in outcomes.items():
         section = load(name)
         lines += [f"## {section.title}", "", section.text, ""]
-        lines += [_line(COLUMNS), _line([":--", *["--:"] * (len(COLUMNS) - 1)])]
-        lines += [*(_line(_cells(outcome)) for outcome in found), ""]
+        lines += [line(COLUMNS), line([":--", *["--:"] * (len(COLUMNS) - 1)])]
+        lines += [*(line(_cells(outcome)) for outcome in found), ""]
     return "\n".join([*lines, *_missed(everything)])
+
+
+def reading(study: str, part: str) -> str:
+    """What a study's numbers say, from readings.yaml: written by a person who has looked at them."""
+    found = yaml.safe_load(READINGS.read_text(encoding="utf-8")).get(study, {}).get(part, "")
+    return " ".join(found.split())
 
 
 def _missed(outcomes: Sequence[Outcome]) -> list[str]:
@@ -162,7 +168,8 @@ def _side(outcome: Outcome, spread: Spread | None) -> str:
     return f"{value:.2f} s" if value > 1 else f"{value * 1e3:.2f} ms" if value > 1e-4 else f"{value * 1e6:.2f} us"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -1,11 +1,11 @@
 """Peak memory, each contender in a process of its own."""
 
 from functools import cache, partial
-from pathlib import Path
 
 import torch
 
-from bench import literal, problem, rivals, steps
+from bench import literal, rivals, steps
+from bench.memory import check_memory, highest
 from bench.problem import RESNET, UNET, Problem
 from bench.rows import Row
 from bench.section import Section, apart
@@ -15,30 +15,17 @@ NAME = "memory"
 SETTINGS = {"resnet": RESNET, "unet": UNET}
 TURNS = 2
 """Steps before the peak is read: the second has all optimizer states."""
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def _status(field: str) -> int:
-    """Bytes; of /proc/self/status."""
-    (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field + ":"))
-    return int(line.split()[1]) * 1024
 
 
 def peak(key: str, name: str, threads: int) -> int:
-    """Bytes that this process holds at most while it builds the network and makes steps, beyond what it held before."""
-    problem.prepare(threads, keep_memory=False)
+    """Of a step of a setting; see `highest`."""
     setting = SETTINGS[key]
-    before = _status("VmRSS")
-    CLEAR.write_text("5")  # forget the peak of the imports
     kind, _, argument = name.partition(":")
     others = {
         "torchjd": partial(rivals.gradient, setting, argument, chunk=1, calls=1),
         "literal": lambda: literal.METHODS[argument](setting, calls=1),
     }
-    contender = others[kind]() if kind in others else steps.build(setting, name, calls=1)
-    for _ in range(TURNS):
-        contender.turn()
-    return _status("VmHWM") - before
+    return highest(others.get(kind, partial(steps.build, setting, name, calls=1)), TURNS, threads)
 
 
 @cache
@@ -59,8 +46,7 @@ def _sizes(key: str) -> tuple[int, int]:
 def build(name: str) -> Contender:
     """`peak SETTING STEP`, `beyond SETTING STEP` (a plain step), `floats SETTING A B` (plain step + A m n + B n)."""
     kind, key, rest = name.split(maxsplit=2)
-    if not CLEAR.exists():
-        raise ImportError("Peak memory is read from /proc, which only Linux has.")
+    check_memory()
     if kind in ("floats", "parts"):
         m, n = _sizes(key)
         matrices, vectors = (int(number) for number in rest.split())
