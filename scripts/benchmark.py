@@ -5,7 +5,8 @@
 Without `only` every section of docs/results/performance.md is measured (below 15 minutes on two quiet cores) and
 written there; `only` names some of them, and writes where `out` says. `share` scales the time limit of every section;
 `clock=cpu` with threads=1 reads CPU seconds, for a busy machine. Further
-studies, each with a page of its own in docs/results: only=scaling, only=profiles, only=seeds, only=compiled.
+studies, each with a page of its own in docs/results: only=scaling, only=profiles, only=seeds, only=compiled;
+only=bars writes the list of bars that a test compares.
 A missed bar is a result, not an error.
 """
 
@@ -27,8 +28,8 @@ from mtl.errors import ConfigError
 
 DEFAULTS = {"out": "", "rounds": "", "threads": "2", "only": "", "share": "1.0", "clock": "wall"}
 PAGE = "docs/results/performance.md"
-STUDIES = ("scaling", "profiles", "seeds", "compiled")
-"""Modules of `bench.studies`; each has a `main` that writes a page."""
+STUDIES = ("scaling", "profiles", "seeds", "compiled", "bars")
+"""Modules of `bench.studies`; each has a `main` that writes the file `OUT`."""
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
@@ -61,9 +62,10 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     names = values["only"].split(",") if values["only"] else list(NAMES)
     if names[0] in STUDIES:
-        out = Path(values["out"] or f"docs/results/{names[0]}.md")
+        study = import_module(f"bench.studies.{names[0]}")
+        out = Path(values["out"] or study.OUT)
         out.parent.mkdir(parents=True, exist_ok=True)
-        import_module(f"bench.studies.{names[0]}").main(out, machine, values["clock"])
+        study.main(out, machine, values["clock"])
         console.print(f"Written: {out}")
         return 0
     rounds = int(values["rounds"]) if values["rounds"] else None

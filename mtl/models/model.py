@@ -33,6 +33,19 @@ class MultiTaskModel(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.view = FeatureView()
+        self.compiled = False
+
+    def compile_backbone(self, backend: str = "inductor") -> None:
+        """Run the backbone through `torch.compile` from now on. Names of layers, parameters and buffers stay.
+
+        Args:
+            backend: Of `torch.compile`.
+        """
+        from torch._functorch import config
+
+        config.donated_buffer = False  # would forbid to go back through one graph once a task
+        self.backbone.compile(backend=backend)
+        self.compiled = True
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from mtl.datasets.base import Batch, Loader
-from mtl.errors import NonFiniteError
+from mtl.errors import NonFiniteError, RequirementError
 from mtl.objective import MultiTaskObjective, require_features
 from mtl.validation import check_positive
 
@@ -25,6 +25,7 @@ class Requirement(Enum):
     """What a strategy needs from model and data; checked in `setup`, before data is read."""
 
     FEATURES = "shared features"
+    LAYERS = "layers that run one by one"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,12 @@ class Strategy(ABC):
         """
         if Requirement.FEATURES in self.requirements:
             require_features(objective, type(self).__name__)
+        if Requirement.LAYERS in self.requirements and objective.model.compiled:
+            raise RequirementError(
+                f"{type(self).__name__} with these options looks at the layers of the backbone one by one, and a "
+                "compiled backbone runs as a whole. Set trainer.compile=false, or strategy.gramian=exact if it is set "
+                "to another way."
+            )
         self.objective = objective
         self.generator = generator
         self.optimizers = []

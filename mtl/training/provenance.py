@@ -69,7 +69,17 @@ def evaluation_cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")
-UNNUMERIC = ("data_dir", "prepared", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+UNNUMERIC = (
+    "data_dir",
+    "prepared",
+    "download",
+    "eval_batch_size",
+    "checkpoint_every_steps",
+    "device",
+    "num_threads",
+    "compile",
+)
+"""What moves nothing, or rounding alone."""
 
 
 def _digest(value: Any) -> str:

@@ -42,6 +42,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
     spec.data.check()
     device = prepare_process(spec.trainer, spec.seed)
     objective = _build_objective(spec, device)
+    if spec.trainer.compile:
+        objective.model.compile_backbone()
     schedulers = _set_up_strategy(spec, objective)
     start = summary.head(spec, device)
     directory = RunDirectory(path)

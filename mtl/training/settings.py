@@ -20,6 +20,7 @@ class TrainerSettings:
     device: str = "auto"
     num_threads: int | None = None
     deterministic: bool = True
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_count("trainer.max_epochs", self.max_epochs)
@@ -30,6 +31,7 @@ class TrainerSettings:
                 check_count(f"trainer.{name}", value)
         check_choice("trainer.selection", self.selection, SELECTIONS)
         check_bool("trainer.deterministic", self.deterministic)
+        check_bool("trainer.compile", self.compile)
         if self.device not in ("auto", "cpu", "cuda") and not (
             self.device.startswith("cuda:") and self.device[5:].isdigit()
         ):

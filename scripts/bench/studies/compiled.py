@@ -12,6 +12,7 @@ from bench.report import Machine, line, reading
 from bench.section import apart
 from bench.timing import Contender, Spread, measure, set_clock, timed
 
+OUT = "docs/results/compiled.md"
 SETTINGS = {"lenet": LENET, "unet": UNET, "segnet": SEGNET}
 STRATEGIES = ("uniform", "mgda", "igd_per_task")
 ROUNDS, LIMIT = 9, 60.0

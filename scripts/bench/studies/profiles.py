@@ -10,6 +10,7 @@ from bench.problem import LENET, RESNET, Problem, Setting, prepare
 from bench.report import Machine, line, reading
 from bench.section import apart
 
+OUT = "docs/results/profiles.md"
 STEPS: Mapping[str, tuple[Setting, str, int]] = {
     "uniform (loss weighting)": (RESNET, "uniform", 10),
     "mgda, exact (Gramian)": (RESNET, "mgda", 2),

@@ -13,6 +13,7 @@ from bench.report import Machine, line, reading
 from bench.section import apart
 from bench.timing import measure, set_clock
 
+OUT = "docs/results/scaling.md"
 BASE = Setting(
     "ResNet-18 of width 16",
     ("dataset=celeba", "dataset.size=[32,32]", "backbone=resnet18_cifar", "backbone.width=16", "heads=linear"),

@@ -19,6 +19,7 @@ from mtl.models import MultiTaskModel
 from mtl.models.backbones import LeNet
 from mtl.models.heads import LinearHead
 
+OUT = "docs/results/seeds.md"
 SEEDS = (1, 4, 16)
 BATCHES = (32, 256)
 STEPS, SECONDS = 4, 6.0
