@@ -24,6 +24,7 @@ NAMES = (
     "sequential",
     "mao",
     "trainer",
+    "diagnostics",
     "solver",
     "vectors",
     "loader",

@@ -17,6 +17,7 @@ from bench.rows import Row
 from bench.section import Section
 from bench.timing import Contender, clock_name, timed
 from mtl.datasets.base import Loader, TensorSplit
+from mtl.diagnostics import Recorder
 from mtl.tracking import JsonlTracker, make_progress
 from mtl.training.trainer import Trainer
 
@@ -57,9 +58,20 @@ def whole(setting: Setting, steps: int) -> Contender:
             trackers = [JsonlTracker(directory / "metrics.jsonl")]
             progress = make_progress("bar", "benchmark", steps, 0)
             assert progress is not None
-            every = spec.tracking.log_every_steps
-            parts = (strategy, [], "epoch", loaders, settings, every, directory / "last.pt", [*trackers, progress], {})
-            trainer = Trainer(problem.objective, *parts)
+            diagnostics = spec.tracking.diagnostics
+            trainer = Trainer(
+                problem.objective,
+                strategy,
+                [],
+                "epoch",
+                loaders,
+                settings,
+                spec.tracking.log_every_steps,
+                Recorder(problem.objective, strategy, diagnostics.every, diagnostics.path, diagnostics.shares),
+                directory / "last.pt",
+                [*trackers, progress],
+                {},
+            )
             trainer.log({"event": "start", "step": 0, "description": f"epoch {next(epochs)}"})
             trainer.fit()
             for tracker in (*trackers, progress):
