@@ -80,6 +80,8 @@ UNNUMERIC = (
     "compile",
 )
 """What moves nothing, or rounding alone."""
+DEFAULTS = {"precision": "float32"}
+"""Keys of a later version at the values that say what was before: with them a run has the hash that it had."""
 
 
 def _digest(value: Any) -> str:
@@ -88,5 +90,6 @@ def _digest(value: Any) -> str:
 
 def _strip(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _strip(item) for key, item in value.items() if key not in UNNUMERIC}
+        kept = {key: item for key, item in value.items() if key not in UNNUMERIC}
+        return {key: _strip(item) for key, item in kept.items() if not (key in DEFAULTS and item == DEFAULTS[key])}
     return value

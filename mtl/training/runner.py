@@ -153,7 +153,9 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
 
 def _build_objective(spec: RunSpec, device: torch.device) -> MultiTaskObjective:
     model = build_model(spec.backbone, spec.head, spec.data.tasks, spec.data.input_shape, spec.seed)
-    return MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
+    objective = MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
+    model.use_precision(spec.trainer.precision)
+    return objective
 
 
 def _load_data(spec: RunSpec, objective: MultiTaskObjective) -> tuple[dict[str, Loader], str]:
