@@ -5,6 +5,7 @@ tensor in Python, and one more full backward pass follows.
 """
 
 import copy
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -89,7 +90,9 @@ def _surgery(gradients: list[Gradient], orders: random.Random) -> list[Tensor]:
 
 def _frank_wolfe(gradients: list[Gradient], max_iter: int = 250, tol: float = 1e-5) -> list[float]:
     m = len(gradients)
-    gram = [[_dot(first, second).item() for second in gradients] for first in gradients]
+    gram = [[0.0] * m for _ in range(m)]
+    for i, j in itertools.combinations_with_replacement(range(m), 2):
+        gram[i][j] = gram[j][i] = _dot(gradients[i], gradients[j]).item()
     weights = [1 / m] * m
     for _ in range(max_iter):
         products = [sum(gram[k][j] * weights[j] for j in range(m)) for k in range(m)]

@@ -32,7 +32,7 @@ def trained(name, backend, *overrides):
     if backend:
         objective.model.compile_backbone(backend)
     batches = make_batches(count=5)
-    batches[-1] = make_batches(count=5, size=4)[-1]  # the last batch of an epoch is smaller
+    batches[-1] = make_batches(count=5, size=6)[-1]  # the last batch of an epoch is smaller
     train(build_strategy(name, *fast_warmup(name), *overrides), objective, batches, adam)
     return objective
 
