@@ -1,37 +1,35 @@
-"""Speed of training steps and of loading, against the bare passes, TorchJD, literal loops and torch's DataLoader.
+"""Speed and memory as ratios: training steps, loading, memory, start-up, against bare passes, TorchJD, literal loops.
 
-    python scripts/benchmark.py [out=docs/results/performance.md] [rounds=30] [threads=2] [only=SECTION]
+    python scripts/benchmark.py [out=FILE] [only=NAME[,NAME]] [rounds=N] [threads=2] [share=1.0] [clock=wall]
 
-SECTION is steps, torchjd, literal, solver, vectors, loader, reading, scenes or diagnostics; all of them by default.
-Prints a table and writes it with machine, definitions and spread to `out`. A missed bar is a result, not an error.
+Without `only` every section of docs/results/performance.md is measured (below 15 minutes on two quiet cores) and
+written there; `only` names some of them, and writes where `out` says. `share` scales the time limit of every section;
+`clock=cpu` with threads=1 reads CPU seconds, for a busy machine. Further
+studies, each with a page of its own in docs/results: only=scaling, only=profiles, only=seeds, only=compiled;
+only=bars writes the list of bars that a test compares.
+A missed bar is a result, not an error.
 """
 
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from pathlib import Path
 
 from bench.report import Machine, to_markdown, to_rich, verdict
-from bench.rows import SECTIONS, build, judge, rows
-from bench.steps import prepare
-from bench.timing import MIN_ROUNDS, measure
+from bench.rows import judge
+from bench.section import NAMES, apart, load, run
+from bench.timing import CLOCKS
 from rich.console import Console
 
 from mtl.config import guarded
 from mtl.errors import ConfigError
 
-DEFAULTS = {"out": "docs/results/performance.md", "rounds": "30", "threads": "2", "only": ""}
-WARMUP = 2
-POOLS = (
-    (("steps", "torchjd", "literal"), 30, 110.0),
-    (("solver",), 30, 60.0),
-    (("vectors",), 3, 60.0),
-    (("loader",), 8, 30.0),
-    (("reading",), 8, 30.0),
-    (("scenes",), 8, 30.0),
-    (("diagnostics",), 30, 30.0),
-)
-"""Sections that are timed side by side, rounds at most (a turn of the DataLoader takes a second, of the vectors half a
-minute; one round will do), and the seconds after which no further round begins."""
+DEFAULTS = {"out": "", "rounds": "", "threads": "2", "only": "", "share": "1.0", "clock": "wall"}
+PAGE = "docs/results/performance.md"
+STUDIES = ("scaling", "profiles", "seeds", "compiled", "bars")
+"""Modules of `bench.studies`; each has a `main` that writes the file `OUT`."""
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
@@ -42,34 +40,52 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"Arguments should be KEY=VALUE with a KEY of {', '.join(DEFAULTS)}. Found `{argument}`.")
         values[key] = value
     for key in ("rounds", "threads"):
-        if not values[key].isdecimal() or int(values[key]) < 1:
+        if values[key] and (not values[key].isdecimal() or int(values[key]) < 1):
             raise ConfigError(f"`{key}` should be an integer of at least 1. Found `{values[key]}`.")
-    if values["only"] and values["only"] not in SECTIONS:
-        raise ConfigError(f"`only` should be one of {', '.join(SECTIONS)}. Found `{values['only']}`.")
+    if not values["share"].replace(".", "", 1).isdecimal() or float(values["share"]) <= 0:
+        raise ConfigError(f"`share` should be a number above 0. Found `{values['share']}`.")
+    if values["clock"] not in CLOCKS:
+        raise ConfigError(f"`clock` should be one of {', '.join(CLOCKS)}. Found `{values['clock']}`.")
+    names = values["only"].split(",") if values["only"] else []
+    if not set(names) <= {*NAMES, *STUDIES} or (len(names) > 1 and set(names) & set(STUDIES)):
+        raise ConfigError(
+            f"`only` should be names out of {', '.join(NAMES)}, or one of {', '.join(STUDIES)}. "
+            f"Found `{values['only']}`."
+        )
     return values
 
 
 def main() -> int:
     values = parse(sys.argv[1:])
-    rounds = int(values["rounds"])
-    prepare(int(values["threads"]))
-    machine = Machine.here()
-    wanted = [row for row in rows() if values["only"] in ("", row.section)]
-    outcomes = []
-    for sections, most, limit in POOLS:
-        pool = [row for row in wanted if row.section in sections]
-        if pool:
-            names = dict.fromkeys(name for row in pool for name in row.contenders)
-            warmup, least = (0, 1) if "vectors" in sections else (WARMUP, MIN_ROUNDS)
-            turns = rounds if "steps" in sections else min(rounds, most)
-            seconds = measure({name: build(name) for name in names}, turns, warmup, limit, sections[0], least)
-            outcomes += [judge(row, seconds) for row in pool]
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(to_rich(outcomes))
-    out = Path(values["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(to_markdown(outcomes, machine, sys.argv[1:]), encoding="utf-8")
-    console.print(f"Written: {out}", verdict(outcomes), sep="\n")
+    threads = int(values["threads"])
+    machine = Machine.here(threads)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    names = values["only"].split(",") if values["only"] else list(NAMES)
+    if names[0] in STUDIES:
+        study = import_module(f"bench.studies.{names[0]}")
+        out = Path(values["out"] or study.OUT)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        study.main(out, machine, values["clock"])
+        console.print(f"Written: {out}")
+        return 0
+    rounds = int(values["rounds"]) if values["rounds"] else None
+    started, outcomes = time.monotonic(), {}
+    for name in names:
+        try:
+            measured = apart(run, name, threads, rounds, float(values["share"]), values["clock"])
+        except BrokenProcessPool:
+            console.print(f"{name}: the process was killed, most likely for lack of memory. Its rows are not measured.")
+            measured = {}
+        outcomes[name] = [judge(row, measured) for row in load(name).rows]
+        console.print(to_rich(name, outcomes[name]))
+    minutes = (time.monotonic() - started) / 60
+    if values["out"] or not values["only"]:
+        out = Path(values["out"] or PAGE)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(to_markdown(outcomes, machine, sys.argv[1:], minutes), encoding="utf-8")
+        console.print(f"Written: {out}")
+    everything = [outcome for found in outcomes.values() for outcome in found]
+    console.print(f"{verdict(everything)}, {minutes:.1f} minutes")
     return 0
 
 

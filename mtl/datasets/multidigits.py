@@ -1,6 +1,8 @@
 """MultiDigits: MultiMNIST's recipe on the handwritten digits that scikit-learn carries."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from mtl.validation import check_bool, check_count
 DIGIT_SIZE = 8
 MAX_VALUE = 16
 """Value of full ink in the 8x8 digits."""
+DIGITS_FILE = "datasets/data/digits.csv.gz"
+"""Inside scikit-learn's package."""
 SPLIT_SEED = 2018
 SPLIT_DIGITS = {"train": 1197, "val": 300, "test": 300}
 """Digits of each split, 1,797 in all."""
@@ -105,10 +109,26 @@ def split_digits() -> dict[str, Rows]:
 
 def load_digits() -> tuple[Tensor, Tensor]:
     """All digits (1797, 28, 28) uint8 and their classes (1797,) int64."""
-    from sklearn import datasets  # slow to import, needed only here
+    table = _digit_table()
+    digits = torch.from_numpy(table[:, :-1].reshape(-1, DIGIT_SIZE, DIGIT_SIZE))
+    return enlarge(digits), torch.from_numpy(table[:, -1].copy())
+
+
+def _digit_table() -> Rows:
+    """scikit-learn's digits (1797, 65): 64 pixels in 0..16 and the class.
+
+    Read from the package's file: to import the package takes longer than everything else that a run does before its
+    first step.
+    """
+    package = find_spec("sklearn")
+    places = [Path(place) for place in (package.submodule_search_locations or ())] if package is not None else []
+    for file in (place / DIGITS_FILE for place in places):
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",", dtype=np.int64)
+    from sklearn import datasets  # a version that keeps them elsewhere
 
     bunch = datasets.load_digits()
-    return enlarge(torch.from_numpy(bunch.images).long()), torch.from_numpy(bunch.target).long()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.int64)
 
 
 def enlarge(digits: Tensor) -> Tensor:

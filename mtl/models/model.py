@@ -10,11 +10,13 @@ from mtl.models.heads.linear import LinearHead, linear_products
 from mtl.models.view import Features, FeatureView
 from mtl.seeding import derive_seed
 from mtl.tasks import TaskSpec
+from mtl.validation import check_choice
 
 HeadFactory = Callable[..., nn.Module]
 """(in_features, num_outputs, output_size) -> head. `in_features`: channels of the feature tensor, or of each of them;
 `output_size`: (H, W) of the inputs for a dense task, None for any other."""
 
+PRECISIONS = ("float32", "bfloat16")
 JOINT_FROM = 8
 """Linear heads of shared features are evaluated in one product from this many on; below, it does not pay."""
 
@@ -33,6 +35,31 @@ class MultiTaskModel(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.view = FeatureView()
+        self.compiled = False
+        self._bfloat16 = False
+
+    def compile_backbone(self, backend: str = "inductor") -> None:
+        """Run the backbone through `torch.compile` from now on. Names of layers, parameters and buffers stay.
+
+        Args:
+            backend: Of `torch.compile`.
+        """
+        from torch._functorch import config
+
+        config.donated_buffer = False  # would forbid to go back through one graph once a task
+        self.backbone.compile(backend=backend)
+        self.compiled = True
+
+    def use_precision(self, name: str) -> None:
+        """Compute the backbone in `float32`, or in `bfloat16` by torch.autocast.
+
+        Parameters, features, heads and losses are float32 in both cases, and so are all gradients.
+
+        Args:
+            name: One of `PRECISIONS`.
+        """
+        check_choice("precision", name, PRECISIONS)
+        self._bfloat16 = name == "bfloat16"
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -41,7 +68,12 @@ class MultiTaskModel(nn.Module):
 
     def features(self, inputs: Tensor, tasks: Sequence[str] | None = None) -> Features:
         """The representation of `inputs`, as far as `tasks` (all for None) need it."""
-        return self.view.features(self.backbone, laid_out(inputs), self.tasks if tasks is None else tasks)
+        names = self.tasks if tasks is None else tasks
+        if not self._bfloat16:
+            return self.view.features(self.backbone, laid_out(inputs), names)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            found = self.view.features(self.backbone, laid_out(inputs), names)
+        return _in_float32(found)
 
     def predict(self, features: Features, task: str) -> Tensor:
         """The prediction of one task from the representation."""
@@ -78,6 +110,14 @@ def laid_out(inputs: Tensor) -> Tensor:
     if inputs.dim() == 4 and inputs.device.type == "cpu":
         return inputs.to(memory_format=torch.channels_last)
     return inputs
+
+
+def _in_float32(features: Features) -> Features:
+    if isinstance(features, Tensor):
+        return features.float()
+    if isinstance(features, Mapping):
+        return {task: _in_float32(own) for task, own in features.items()}  # type: ignore[misc]
+    return tuple(own.float() for own in features)
 
 
 def build_model(

@@ -21,6 +21,7 @@ UNCOMPARED = (
     "checkpoint_every_steps",
     "device",
     "num_threads",
+    "compile",
 )
 """Keys that are no part of a setting."""
 SHOWN = 6

@@ -111,6 +111,8 @@ class GradientStrategy(Strategy):
         self.clipping = Clipping(max_grad_norm)
         if "features" in (level, gramian) or gramian == "sketch":
             self.requirements = frozenset({Requirement.FEATURES})
+        if gramian == "ghost":
+            self.requirements |= {Requirement.LAYERS}
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
         self.aggregator.setup(self.objective.num_tasks, self.generator)

@@ -11,7 +11,7 @@ from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, NonFiniteError, RequirementError
 from mtl.grouping.roaming import draw_partition, roam
 from mtl.models.masking import MaskView, find_layers
-from mtl.strategies.base import Clipping, MakeOptimizer, StepCost, StepReport, Strategy, parameter_groups
+from mtl.strategies.base import Clipping, MakeOptimizer, Requirement, StepCost, StepReport, Strategy, parameter_groups
 from mtl.validation import check_choice, check_count, check_fraction, check_positive
 
 LAYERS = ("all", "conv")
@@ -53,6 +53,8 @@ class RoamingStrategy(Strategy):
     Cityscapes, accumulated on CelebA. There the number of exchanges follows task 0 and fails where m does not divide
     the units of a layer at small sigma; ours counts per task. Ours: linear layers too, own statistics per task.
     """
+
+    requirements = frozenset({Requirement.LAYERS})
 
     def __init__(
         self,

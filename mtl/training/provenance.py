@@ -77,7 +77,19 @@ def evaluation_cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")
-UNNUMERIC = ("data_dir", "prepared", "download", "eval_batch_size", "checkpoint_every_steps", "device", "num_threads")
+UNNUMERIC = (
+    "data_dir",
+    "prepared",
+    "download",
+    "eval_batch_size",
+    "checkpoint_every_steps",
+    "device",
+    "num_threads",
+    "compile",
+)
+"""What moves nothing, or rounding alone."""
+DEFAULTS = {"precision": "float32"}
+"""Keys of a later version at the values that say what was before: with them a run has the hash that it had."""
 
 
 def _digest(value: Any) -> str:
@@ -86,5 +98,6 @@ def _digest(value: Any) -> str:
 
 def _strip(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _strip(item) for key, item in value.items() if key not in UNNUMERIC}
+        kept = {key: item for key, item in value.items() if key not in UNNUMERIC}
+        return {key: _strip(item) for key, item in kept.items() if not (key in DEFAULTS and item == DEFAULTS[key])}
     return value

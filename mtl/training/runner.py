@@ -43,6 +43,8 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
     spec.data.check()
     device = prepare_process(spec.trainer, spec.seed)
     objective = _build_objective(spec, device)
+    if spec.trainer.compile:
+        objective.model.compile_backbone()
     schedulers = _set_up_strategy(spec, objective)
     start = summary.head(spec, device)
     directory = RunDirectory(path)
@@ -156,7 +158,9 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
 
 def _build_objective(spec: RunSpec, device: torch.device) -> MultiTaskObjective:
     model = build_model(spec.backbone, spec.head, spec.data.tasks, spec.data.input_shape, spec.seed)
-    return MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
+    objective = MultiTaskObjective(model.to(device), spec.data.tasks, spec.data.input_shape)
+    model.use_precision(spec.trainer.precision)
+    return objective
 
 
 def _load_data(spec: RunSpec, objective: MultiTaskObjective) -> tuple[dict[str, Loader], str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mtl.errors import ConfigError
+from mtl.models.model import PRECISIONS
 from mtl.validation import check_bool, check_choice, check_count
 
 SELECTIONS = ("last", "best_val", "mean_last_10")
@@ -20,6 +21,8 @@ class TrainerSettings:
     device: str = "auto"
     num_threads: int | None = None
     deterministic: bool = True
+    compile: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_count("trainer.max_epochs", self.max_epochs)
@@ -30,6 +33,8 @@ class TrainerSettings:
                 check_count(f"trainer.{name}", value)
         check_choice("trainer.selection", self.selection, SELECTIONS)
         check_bool("trainer.deterministic", self.deterministic)
+        check_bool("trainer.compile", self.compile)
+        check_choice("trainer.precision", self.precision, PRECISIONS)
         if self.device not in ("auto", "cpu", "cuda") and not (
             self.device.startswith("cuda:") and self.device[5:].isdigit()
         ):

@@ -5,21 +5,22 @@ tensor in Python, and one more full backward pass follows.
 """
 
 import copy
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from bench.steps import Problem
-from bench.timing import Contender
+from bench.problem import Problem, Setting
+from bench.timing import Contender, timed
 
 Gradient = Sequence[Tensor]
 
 
-def pcgrad() -> Contender:
+def pcgrad(setting: Setting, calls: int = 4, most: int | None = None) -> Contender:
     """K full backwards, a deep copy, per-tensor projections, one more backward for the heads."""
-    problem = Problem()
+    problem = Problem(setting)
     optimizer = problem.optimizer()
     orders = random.Random(0)
 
@@ -34,12 +35,12 @@ def pcgrad() -> Contender:
         optimizer.step()
         return 1
 
-    return Contender(run)
+    return timed(run, calls=calls, most=most)
 
 
-def mgda() -> Contender:
+def mgda(setting: Setting, calls: int = 4, most: int | None = None) -> Contender:
     """K full backwards, per-tensor Gram entries, Frank-Wolfe on numbers, a full backward of the weighted losses."""
-    problem = Problem()
+    problem = Problem(setting)
     optimizer = problem.optimizer()
 
     def run() -> int:
@@ -52,7 +53,7 @@ def mgda() -> Contender:
         optimizer.step()
         return 1
 
-    return Contender(run)
+    return timed(run, calls=calls, most=most)
 
 
 def _stacked(problem: Problem) -> Tensor:
@@ -89,7 +90,9 @@ def _surgery(gradients: list[Gradient], orders: random.Random) -> list[Tensor]:
 
 def _frank_wolfe(gradients: list[Gradient], max_iter: int = 250, tol: float = 1e-5) -> list[float]:
     m = len(gradients)
-    gram = [[_dot(first, second).item() for second in gradients] for first in gradients]
+    gram = [[0.0] * m for _ in range(m)]
+    for i, j in itertools.combinations_with_replacement(range(m), 2):
+        gram[i][j] = gram[j][i] = _dot(gradients[i], gradients[j]).item()
     weights = [1 / m] * m
     for _ in range(max_iter):
         products = [sum(gram[k][j] * weights[j] for j in range(m)) for k in range(m)]
@@ -101,3 +104,6 @@ def _frank_wolfe(gradients: list[Gradient], max_iter: int = 250, tol: float = 1e
         if step < tol:
             break
     return weights
+
+
+METHODS: dict[str, Callable[..., Contender]] = {"pcgrad": pcgrad, "mgda": mgda}

@@ -1,60 +1,48 @@
-"""The measured table: for the terminal, and as a Markdown page that says on what machine it was measured."""
+"""The measured tables: for the terminal, and as a Markdown page that says on what machine they were measured."""
 
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+import yaml
 from rich import box
 from rich.table import Table
 
 from bench.rows import Outcome
+from bench.section import load
 from bench.timing import Spread
 from mtl.training.provenance import git_state
 
-SHORT = ("comparison", "ratio (IQR)", "bar", "", "first", "second")
-COLUMNS = ("comparison", "ratio", "IQR", "bar", "", "first", "IQR", "second", "IQR")
+NOTES, READINGS = (Path(__file__).with_name(name) for name in ("notes.yaml", "readings.yaml"))
+COLUMNS = ("comparison", "measured", "IQR", "bar", "verdict", "first", "second", "rounds")
+MARKS = {None: "", True: "met", False: "MISSED"}
 TEXT = """\
-LeNet (`backbone=lenet`), linear heads, two tasks, batch 256 of random 28x28 images and classes from a fixed seed; every
-contender has a network of its own with the same initial weights and trains it with the fused Adam of
-`configs/optimizer/adam.yaml`.
+What is compared:
 
-- **bare**: forward, the backward of each task's loss to the shared features and its head, then one backbone
-  backward per task. No aggregation, no optimizer step.
-- **uniform**: an ordinary training step by hand: forward, backward of the summed loss, Adam.
-- **ours**: the whole `Strategy.step`, Adam included, of each file in `configs/strategy/`, built as a training run
-  builds it. Gradient strategies are held against bare, the others against uniform. Sequential ones take several
-  optimizer steps a batch: their time is per optimizer step.
+- **bare**: forward, the backward of each task's loss to the shared features and its head, then one backbone backward
+  per task. No aggregation, no optimizer step.
+- **uniform**, **plain step**: an ordinary training step by hand: forward, backward of the summed loss, fused Adam.
+- **ours**: the whole `Strategy.step`, Adam included, of a file in `configs/strategy/`, built as a training run builds
+  it.
 - **TorchJD**: `autojac.mtl_backward` and `jac_to_grad` with its own aggregator at its defaults (vmap over tasks), the
   same with `parallel_chunk_size=1` (without vmap), or its scalarizer on the stacked losses; then Adam.
-- **literal loop**: full backward passes from stacked losses with the graph kept, inner products tensor by tensor in
-  Python, one more full backward; then Adam.
-- **weights from a Gramian**: the method alone, at its defaults, on 20 Gramians in turn (rows of normal numbers, norms
-  up to 100 apart); the bar is for the time itself.
-- **given gradients, literal vectors**: PCGrad alone on 40 vectors of 11 million normal float32 numbers. Ours: Gramian,
-  coefficients, one matrix-vector product. Literal: the paper's two loops over whole vectors.
-- **Loader, DataLoader**: shuffled batches of 256 out of 60,000 random 28x28 images. DataLoader: uint8 images
-  through PIL, `ToTensor` and `Normalize`; 0 and 2 workers, the faster one counts; start-up of workers not timed.
-- **packed, .npy files**: shuffled batches of 2 (nyuv2) or 8 out of 48 frames of random pixels, all in the page cache.
-  Packed: the frames prepared at that size, image and three targets as the losses read them, no augmentation. .npy:
-  MTAN's layout in float32 at 288x384, four files a frame, resized where the size is another; 0 and 2 workers, the
-  faster one counts.
-- **Loader with augmentation, step**: `configs/dataset/nyuv2_small.yaml` on those frames, three tasks: time of a batch
-  out of the loader, and of `Strategy.step` of `uniform`, `backbone=unet_small heads=conv`, on a batch that is there.
-- **diagnostics, path**: what `mtl.diagnostics` does around a step that it looks at (`tracking.diagnostics.every`), and
-  in every optimizer step if the path is recorded. The bars are 2 % of training: `every: auto` looks at one step of 120.
+- **literal loop**: written from the description of the methods in LibMTL and nash-mtl: full backward passes from
+  stacked losses with the graph kept, inner products tensor by tensor in Python, one more full backward; then Adam.
 
-One process, after warm-up. In each round every contender has one turn (4 steps in a row), in a new order; a ratio is
-taken within each round. Shown are medians over rounds, and the quartiles (IQR) of times and of ratios. The garbage
-collector is off while a contender runs; `torch.use_deterministic_algorithms` is on for all, as in a training run; on
-Linux, freed memory stays with the process, since page faults would hit contenders by chance. A ratio below 1 means that
-the first is faster; for loaders it is a speed-up. A bar is met when the median meets it. Rows that miss their bar stay
-listed. Load from other processes disturbs runs with more than one thread most: see the load average above.
+How: each section in a process of its own, all its contenders in that one process, each with a network, data and
+optimizer of its own and the same initial weights. After warm-up, in every round every contender has one turn, in a
+new order; a ratio is taken within each round. `measured` is the median over rounds, IQR its quartiles; `first` and
+`second` are the medians of the two sides. A bar is met when the median meets it. The garbage collector is off while a
+contender runs; `torch.use_deterministic_algorithms` is on for all, as in a training run; on Linux freed memory stays
+with the process (not in the memory section), since page faults would hit contenders by chance. Sections have a time
+limit: a slow machine measures fewer rounds. Load from other processes disturbs runs with more than one thread most:
+see the load average. `not measured`: an option or package that is not in this version.
 """
 
 
@@ -69,76 +57,119 @@ class Machine:
     date: str
 
     @classmethod
-    def here(cls) -> "Machine":
+    def here(cls, threads: int) -> "Machine":
         """This machine, now."""
         load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
         date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
-        return cls(_cpu(), os.cpu_count() or 1, torch.get_num_threads(), load, date)
+        return cls(cpu_name(), os.cpu_count() or 1, threads, load, date)
+
+    def facts(self, command: str) -> list[str]:
+        """What stands at the head of a page of results, as a list in Markdown."""
+        git = git_state()
+        commit = f"{git['commit'] or 'none'}{' with uncommitted changes' if git['dirty'] else ''}"
+        facts = {
+            "machine": f"{self.cpu}, {self.cores} cores, {platform.platform()}",
+            "software": f"Python {platform.python_version()}, torch {torch.__version__}, TorchJD {_version('torchjd')}",
+            "threads": f"{self.threads}, load average at start {self.load}",
+            "date": self.date,
+            "commit": commit,
+            "command": f"`{command}`",
+        }
+        return [f"- {key}: {value}" for key, value in facts.items()]
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """`N of M bars met`."""
     judged = [outcome for outcome in outcomes if outcome.met is not None]
-    return f"{sum(bool(outcome.met) for outcome in judged)} of {len(judged)} bars met"
+    absent = sum(outcome.number is None for outcome in outcomes if outcome.row.bar is not None)
+    rest = f"; {absent} not measured" if absent else ""
+    return f"{sum(bool(outcome.met) for outcome in judged)} of {len(judged)} bars met{rest}"
 
 
-def to_rich(outcomes: Sequence[Outcome]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for position, column in enumerate(SHORT):
+def to_rich(name: str, outcomes: Sequence[Outcome]) -> Table:
+    """The table of one section."""
+    table = Table(box=box.SIMPLE_HEAD, title=load(name).title, title_justify="left")
+    for position, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if position == 0 else "right", no_wrap=position > 0)
-    section = ""
     for outcome in outcomes:
-        if section and outcome.row.section != section:
-            table.add_section()
-        section = outcome.row.section
-        style = "red" if outcome.met is False else None
-        name, ratio, spread, bar, mark, first, _, second, _ = _cells(outcome)
-        table.add_row(name, f"{ratio} ({spread})" if ratio else "", bar, mark, first, second, style=style)
+        table.add_row(*_cells(outcome), style="red" if outcome.met is False else None)
     return table
 
 
-def to_markdown(outcomes: Sequence[Outcome], machine: Machine, command: Sequence[str]) -> str:
-    git = git_state()
-    rounds = {outcome.row.section: outcome.rounds for outcome in outcomes}
-    commit = git["commit"] or "none (no commit yet)"
-    facts = {
-        "machine": f"{machine.cpu}, {machine.cores} cores, {platform.platform()}",
-        "software": f"Python {platform.python_version()}, torch {torch.__version__}, TorchJD {_version('torchjd')}",
-        "threads": f"{machine.threads}, load average at start {machine.load}",
-        "date": machine.date,
-        "commit": f"{commit}{' with uncommitted changes' if git['dirty'] else ''}",
-        "command": f"`python scripts/benchmark.py {shlex.join(command)}`".replace(" `", "`"),
-        "rounds": ", ".join(f"{name} {count}" for name, count in rounds.items()),
-    }
-    lines = ["# Performance", "", *(f"- {key}: {value}" for key, value in facts.items()), "", TEXT]
-    lines += [_line(COLUMNS), _line([":--", *["--:"] * (len(COLUMNS) - 1)])]
-    lines += [_line(_cells(outcome)) for outcome in outcomes]
-    return "\n".join([*lines, "", f"{verdict(outcomes)}.", ""])
+def to_markdown(
+    outcomes: Mapping[str, Sequence[Outcome]], machine: Machine, arguments: Sequence[str], minutes: float
+) -> str:
+    """The page."""
+    command = f"python scripts/benchmark.py {shlex.join(arguments)}".strip()
+    everything = [outcome for found in outcomes.values() for outcome in found]
+    lines = [
+        "# Performance",
+        "",
+        *machine.facts(command),
+        f"- duration: {minutes:.1f} minutes",
+        "",
+        f"{verdict(everything)}.",
+    ]
+    lines += ["", TEXT]
+    for name, found in outcomes.items():
+        section = load(name)
+        lines += [f"## {section.title}", "", section.text, ""]
+        lines += [line(COLUMNS), line([":--", *["--:"] * (len(COLUMNS) - 1)])]
+        lines += [*(line(_cells(outcome)) for outcome in found), ""]
+    return "\n".join([*lines, *_missed(everything)])
+
+
+def reading(study: str, part: str) -> str:
+    """What a study's numbers say, from readings.yaml: written by a person who has looked at them."""
+    found = yaml.safe_load(READINGS.read_text(encoding="utf-8")).get(study, {}).get(part, "")
+    return " ".join(found.split())
+
+
+def _missed(outcomes: Sequence[Outcome]) -> list[str]:
+    """Each missed row with what explains it and what was tried, from notes.yaml."""
+    missed = [outcome.row.key for outcome in outcomes if outcome.met is False]
+    if not missed:
+        return []
+    notes = yaml.safe_load(NOTES.read_text(encoding="utf-8")) or {}
+    lines = ["## Missed bars", ""]
+    for key in missed:
+        texts = [text for start, text in notes.items() if key.startswith(start)]
+        lines.append(f"- **{key}**: {' '.join(' '.join(text.split()) for text in texts) or 'no explanation yet.'}")
+    return [*lines, ""]
 
 
 def _cells(outcome: Outcome) -> list[str]:
     row = outcome.row
-    mark = {None: "", True: "met", False: "MISSED"}[outcome.met]
-    if outcome.ratio is None or outcome.below is None:
-        limit = "" if row.bar is None else f"<= {row.bar * 1e3:.0f} ms"
-        return [row.name, "", "", limit, mark, *_times(outcome.above, 1e3, "ms", 3), "", ""]
-    bar = "" if row.bar is None else f"{'>=' if row.per_second else '<='} {row.bar:.2f}"
-    cells = [row.name, f"{outcome.ratio.median:.3f}", _range(outcome.ratio, 1, 3), bar, mark]
-    for spread in (outcome.above, outcome.below):
-        rate = (1e-3, "k/s", 0) if spread.median > 1e4 else (1.0, "/s", 0)
-        cells += _times(spread, *(rate if row.per_second else (1e3, "ms", 2)))
-    return cells
+    if outcome.number is None or outcome.above is None:
+        return [row.name, "not measured", "", _bar(outcome), "", "", "", ""]
+    scale, digits, unit = (1e3, 3, " ms") if row.kind == "value" else (1, 3 if row.kind != "difference" else 2, "")
+    unit = " s" if row.kind == "difference" else unit
+    number = f"{outcome.number.median * scale:.{digits}f}{unit}"
+    spread = f"{outcome.number.low * scale:.{digits}f}-{outcome.number.high * scale:.{digits}f}"
+    sides = ["", ""] if row.kind == "value" else [_side(outcome, side) for side in (outcome.above, outcome.below)]
+    return [row.name, number, spread, _bar(outcome), MARKS[outcome.met], *sides, str(outcome.rounds)]
 
 
-def _times(spread: Spread, scale: float, unit: str, digits: int) -> list[str]:
-    return [f"{spread.median * scale:.{digits}f} {unit}", _range(spread, scale, digits)]
+def _bar(outcome: Outcome) -> str:
+    bar, kind = outcome.row.bar, outcome.row.kind
+    if bar is None:
+        return ""
+    shown = {"value": f"{bar * 1e3:g} ms", "difference": f"{bar:g} s"}.get(kind, f"{bar:.3g}")
+    return f"{'>=' if kind == 'speedup' else '<='} {shown}"
 
 
-def _range(spread: Spread, scale: float, digits: int) -> str:
-    return f"{spread.low * scale:.{digits}f}-{spread.high * scale:.{digits}f}"
+def _side(outcome: Outcome, spread: Spread | None) -> str:
+    assert spread is not None
+    value, kind = spread.median, outcome.row.kind
+    if kind == "bytes":
+        return f"{value / 1e6:.0f} MB"
+    if kind == "speedup":
+        return f"{value / 1e3:.1f} k/s" if value > 1e4 else f"{value:.0f} /s"
+    return f"{value:.2f} s" if value > 1 else f"{value * 1e3:.2f} ms" if value > 1e-4 else f"{value * 1e6:.2f} us"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -149,7 +180,8 @@ def _version(package: str) -> str:
         return "not installed (its rows are left out)"
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """Of this machine."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

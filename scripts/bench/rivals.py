@@ -1,21 +1,28 @@
 """The same methods by TorchJD's documented route, on the same network, batch and optimizer."""
 
-from bench.steps import Problem
-from bench.timing import Contender
+import torch
+
+from bench.problem import Problem, Setting
+from bench.timing import Contender, timed
 
 
-def gradient(method: str, chunk: int | None = None) -> Contender:
+def gradient(
+    setting: Setting, method: str, chunk: int | None = None, calls: int = 4, most: int | None = None
+) -> Contender:
     """`mtl_backward`, `jac_to_grad`, fused Adam, as in TorchJD's page on multi-task learning.
 
     Args:
-        method: `pcgrad` or `mgda`, with TorchJD's own defaults.
+        setting: The network.
+        method: `pcgrad`, `mgda` or `aligned_mtl`, with TorchJD's own defaults.
         chunk: `parallel_chunk_size`; None is the default (vmap over tasks), 1 its advice for going without vmap.
+        calls: Steps a turn.
+        most: Turns at most.
     """
-    from torchjd.aggregation import MGDA, PCGrad
+    from torchjd.aggregation import MGDA, AlignedMTL, PCGrad
     from torchjd.autojac import jac_to_grad, mtl_backward
 
-    problem = Problem()
-    aggregator = {"pcgrad": PCGrad, "mgda": MGDA}[method]()
+    problem = Problem(setting)
+    aggregator = {"pcgrad": PCGrad, "mgda": MGDA, "aligned_mtl": AlignedMTL}[method]()
     optimizer = problem.optimizer()
 
     def run() -> int:
@@ -26,19 +33,19 @@ def gradient(method: str, chunk: int | None = None) -> Contender:
         optimizer.zero_grad()
         return 1
 
-    return Contender(run)
+    return timed(run, calls=calls, most=most)
 
 
-def scalarized(method: str) -> Contender:
+def scalarized(setting: Setting, method: str) -> Contender:
     """A scalarizer of TorchJD on the stacked losses, one backward, fused Adam.
 
     Args:
+        setting: The network.
         method: `uncertainty` or `dwa`.
     """
-    import torch
     from torchjd.scalarization import DWA, UW
 
-    problem = Problem()
+    problem = Problem(setting)
     scalarizer = UW(problem.objective.num_tasks) if method == "uncertainty" else DWA()
     optimizer = problem.optimizer(scalarizer.parameters())
 
@@ -49,4 +56,4 @@ def scalarized(method: str) -> Contender:
         optimizer.zero_grad()
         return 1
 
-    return Contender(run)
+    return timed(run)

@@ -1,143 +1,101 @@
-"""What is compared with what: rows as data, and the contenders that they name."""
+"""What is compared with what: a row as data, and its outcome once its contenders are measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.util import find_spec
+from typing import Literal
 
-from bench import diagnostics, literal, loaders, rivals, scenes, solvers, steps
-from bench.timing import Contender, Spread
+from bench.timing import Measured, Spread
+
+Kind = Literal["ratio", "speedup", "value", "difference", "bytes"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: time of `numerator` over time of `denominator`, per unit of work.
+    """One comparison.
 
     Attributes:
-        section: `steps`, `torchjd`, `literal`, `solver`, `vectors`, `loader`, `reading`, `scenes` or `diagnostics`.
-        name: For the reader.
-        numerator: Contender.
-        denominator: Contender; several names for the fastest of them; none where the time itself has a bar.
-        bar: The ratio (without a denominator: the seconds) should be at most this, or None.
-        per_second: Show samples per second, and the ratio as a speed-up with `bar` as its lower limit.
+        section: The section that measures it.
+        name: For the reader; one of its kind in the section.
+        above: Contender.
+        below: Contender; several names for the fastest of them; none for a `value`.
+        bar: What the number may be at most (of a speed-up: at least), or None.
+        kind: `ratio`: seconds of `above` over seconds of `below`. `speedup`: the inverse, shown with samples a second.
+            `value`: the seconds of `above` themselves. `difference`: seconds of `above` minus those of `below`.
+            `bytes`: a ratio of memory.
     """
 
     section: str
     name: str
-    numerator: str
-    denominator: str | tuple[str, ...]
+    above: str
+    below: str | tuple[str, ...] = ()
     bar: float | None = None
-    per_second: bool = False
+    kind: Kind = "ratio"
+
+    @property
+    def key(self) -> str:
+        """Section and name."""
+        return f"{self.section}: {self.name}"
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The contenders below the line."""
+        return (self.below,) if isinstance(self.below, str) else self.below
 
     @property
     def contenders(self) -> tuple[str, ...]:
         """Every name that the row needs."""
-        rest = (self.denominator,) if isinstance(self.denominator, str) else self.denominator
-        return (self.numerator, *rest)
+        return (self.above, *self.rivals)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row with its measurements, over `rounds` rounds. `met` is None for a row without a bar."""
+    """A row with its measurements.
+
+    Attributes:
+        row: The row.
+        number: What is held against the bar; None if a contender does not exist in this version or on this machine.
+        above: Of the first contender.
+        below: Of the second, if the row has one.
+        met: None for a row without a bar, or one that was not measured.
+        rounds: In which all contenders took part.
+    """
 
     row: Row
-    denominator: str
-    above: Spread
-    below: Spread | None
-    ratio: Spread | None
-    met: bool | None
-    rounds: int
+    number: Spread | None = None
+    above: Spread | None = None
+    below: Spread | None = None
+    met: bool | None = None
+    rounds: int = 0
 
 
-STEP_BAR, TORCHJD_BAR, LOADER_BAR, LOADER_SHARE = 1.10, 1.0, 10.0, 0.05
-SOLVER_BARS, VECTOR_BAR = {3: 1e-3, 40: 10e-3}, 1 / 20
-SECTIONS = ("steps", "torchjd", "literal", "solver", "vectors", "loader", "reading", "scenes", "diagnostics")
-REFERENCE = {"gradient": "bare", "loss": "uniform", "sequential": "uniform"}
-LABEL = {"gradient": "whole step", "loss": "whole step", "sequential": "per optimizer step"}
-
-
-def rows() -> list[Row]:
-    """All rows. A further comparison is one more `Row`, and a contender in `build` if its name is new."""
-    kinds = sorted(steps.strategies().items(), key=lambda item: (list(REFERENCE).index(item[1]), item[0]))
-    found = [Row("steps", "plain step on the summed loss / bare", "uniform", "bare")]
-    for name, kind in kinds:
-        bar = STEP_BAR if kind == "gradient" else None
-        label = f"{name}, {LABEL[kind]} / {REFERENCE[kind]}"
-        found.append(Row("steps", label, f"ours:{name}", REFERENCE[kind], bar))
-    if find_spec("torchjd") is not None:
-        for name in ("pcgrad", "mgda"):
-            found += [
-                Row("torchjd", f"{name}, ours / TorchJD", f"ours:{name}", f"torchjd:{name}", TORCHJD_BAR),
-                Row("torchjd", f"{name}, ours / TorchJD without vmap", f"ours:{name}", f"chunk1:{name}", TORCHJD_BAR),
-            ]
-        found += [
-            Row("torchjd", f"{name}, ours / TorchJD", f"ours:{name}", f"scalarized:{name}", TORCHJD_BAR)
-            for name in ("uncertainty", "dwa")
-        ]
-    found += [
-        Row("literal", f"{name}, ours / literal loop", f"ours:{name}", f"literal:{name}") for name in ("pcgrad", "mgda")
+def judge(row: Row, measured: Measured) -> Outcome:
+    """Medians and quartiles of both sides, and of the number of each round."""
+    rivals = [name for name in row.rivals if name in measured]
+    if row.above not in measured or (row.rivals and not rivals):
+        return Outcome(row)
+    if not rivals:
+        values = [value for value in measured[row.above] if value is not None]
+        return _outcome(row, values, values, None)
+    below = min(rivals, key=lambda name: Spread.of([value for value in measured[name] if value is not None]).median)
+    pairs = [
+        (a, b) for a, b in zip(measured[row.above], measured[below], strict=True) if a is not None and b is not None
     ]
-    for m, seconds in SOLVER_BARS.items():
-        found += [
-            Row("solver", f"{name}, weights from a Gramian, m = {m}", f"solver:{name}:{m}", (), seconds)
-            for name in solvers.solvers()
-        ]
-    label = f"pcgrad of {solvers.TASKS} given gradients of {solvers.PARAMETERS:,}, ours / literal vectors"
-    found.append(Row("vectors", label, "vectors:ours", "vectors:literal", VECTOR_BAR))
-    dataloaders = ("dataloader:0", "dataloader:2")
-    label = "Loader / fastest DataLoader"
-    found.append(Row("loader", label, "tensors", dataloaders, LOADER_BAR, per_second=True))
-    for size, text in (("small", "nyuv2_small"), ("full", "nyuv2 at 288x384")):
-        label, files = f"{text}, packed / .npy files in the fastest DataLoader", (f"npy:{size}:0", f"npy:{size}:2")
-        found.append(Row("reading", label, f"packed:{size}", files, LOADER_BAR, per_second=True))
-    look = "diagnostics of one step of two tasks / a plain step"
-    found.append(Row("diagnostics", look, "look", "ours:uniform", diagnostics.LOOK_BAR))
-    found.append(Row("diagnostics", "path of one step / a plain step", "path", "ours:uniform", diagnostics.PATH_BAR))
-    label = "nyuv2_small, Loader with augmentation / step of unet_small, per batch"
-    return [*found, Row("scenes", label, "scenes:batches", "scenes:step", LOADER_SHARE)]
+    firsts, seconds = [a for a, _ in pairs], [b for _, b in pairs]
+    if row.kind == "speedup":
+        return _outcome(row, [b / a for a, b in pairs], [1 / a for a in firsts], [1 / b for b in seconds])
+    numbers = [a - b if row.kind == "difference" else a / b for a, b in pairs]
+    return _outcome(row, numbers, firsts, seconds)
 
 
-def build(name: str) -> Contender:
-    """A contender by name; each has a network and data of its own."""
-    kind, _, argument = name.partition(":")
-    factories: dict[str, Callable[[], Contender]] = {
-        "bare": steps.bare,
-        "uniform": steps.uniform,
-        "ours": partial(steps.strategy, argument),
-        "torchjd": partial(rivals.gradient, argument),
-        "chunk1": partial(rivals.gradient, argument, chunk=1),
-        "scalarized": partial(rivals.scalarized, argument),
-        "literal": literal.pcgrad if argument == "pcgrad" else literal.mgda,
-        "solver": lambda: solvers.solve(argument.partition(":")[0], int(argument.partition(":")[2])),
-        "vectors": solvers.pcgrad if argument == "ours" else solvers.literal_pcgrad,
-        "tensors": loaders.tensors,
-        "dataloader": lambda: loaders.dataloader(int(argument)),
-        "npy": lambda: scenes.npy(argument.partition(":")[0], int(argument.partition(":")[2])),
-        "packed": lambda: scenes.packed(argument),
-        "look": diagnostics.look,
-        "path": diagnostics.path,
-        "scenes": scenes.batches if argument == "batches" else scenes.step,
-    }
-    return factories[kind]()
+def _outcome(row: Row, numbers: Sequence[float], above: Sequence[float], below: Sequence[float] | None) -> Outcome:
+    number = Spread.of(numbers)
+    met = None
+    if row.bar is not None:
+        met = number.median >= row.bar if row.kind == "speedup" else number.median <= row.bar
+    under = None if below is None else Spread.of(below)
+    return Outcome(row, number, Spread.of(above), under, met, len(numbers))
 
 
-def judge(row: Row, seconds: dict[str, list[float]]) -> Outcome:
-    """Medians and quartiles of times and of per-round ratios."""
-    if not row.denominator:
-        spread = Spread.of(seconds[row.numerator])
-        met = None if row.bar is None else spread.median <= row.bar
-        return Outcome(row, "", spread, None, None, met, len(seconds[row.numerator]))
-    below = min(row.contenders[1:], key=lambda name: Spread.of(seconds[name]).median)
-    pairs = list(zip(seconds[row.numerator], seconds[below], strict=True))
-    if row.per_second:
-        ratio = Spread.of([b / a for a, b in pairs])
-        above, under = (_rates(seconds[name]) for name in (row.numerator, below))
-        met = None if row.bar is None else ratio.median >= row.bar
-        return Outcome(row, below, above, under, ratio, met, len(pairs))
-    ratio = Spread.of([a / b for a, b in pairs])
-    met = None if row.bar is None else ratio.median <= row.bar
-    return Outcome(row, below, Spread.of(seconds[row.numerator]), Spread.of(seconds[below]), ratio, met, len(pairs))
-
-
-def _rates(seconds: Sequence[float]) -> Spread:
-    return Spread.of([1 / value for value in seconds])
+def bars(rows: Sequence[Row]) -> Mapping[str, float]:
+    """Key -> bar, of the rows that have one; what bars.yaml has to agree with."""
+    return {row.key: row.bar for row in rows if row.bar is not None}

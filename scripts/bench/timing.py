@@ -1,4 +1,4 @@
-"""Interleaved timing: every contender gets a turn in every round, so that drift of the machine cancels in ratios."""
+"""Interleaved measuring: every contender gets a turn in every round, so that drift of the machine cancels in ratios."""
 
 import gc
 import random
@@ -11,21 +11,55 @@ from dataclasses import dataclass
 from rich.progress import track
 
 MIN_ROUNDS = 3
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""`cpu`: seconds that this process computed; with one thread they hold on a busy machine too."""
+_chosen = ["wall"]
+
+
+def set_clock(name: str) -> None:
+    """Choose what `timed` reads in this process."""
+    _chosen[0] = name
+
+
+def clock_name() -> str:
+    """`wall` or `cpu`."""
+    return _chosen[0]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that is timed.
+    """Something that is measured.
 
     Attributes:
+        turn: One turn; returns what is measured per unit of work: seconds, or bytes.
+        most: Takes part in so many rounds at most and not in the warm-up: for what takes very long.
+    """
+
+    turn: Callable[[], float]
+    most: int | None = None
+
+
+def timed(
+    run: Callable[[], int], prepare: Callable[[], None] = lambda: None, calls: int = 4, most: int | None = None
+) -> Contender:
+    """A contender whose calls are timed.
+
+    Args:
         run: One call; returns the units of work it did (optimizer steps, samples).
         prepare: Called before each turn, untimed.
         calls: Calls in one turn.
+        most: Of `Contender`.
     """
 
-    run: Callable[[], int]
-    prepare: Callable[[], None] = lambda: None
-    calls: int = 4
+    def turn() -> float:
+        prepare()
+        units, clock = 0, CLOCKS[_chosen[0]]
+        start = clock()
+        for _ in range(calls):
+            units += run()
+        return (clock() - start) / units
+
+    return Contender(turn, most)
 
 
 @dataclass(frozen=True)
@@ -58,42 +92,40 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
+Measured = dict[str, list[float | None]]
+"""Contender -> one number per round; None in rounds that it did not take part in."""
+
+
 def measure(
     contenders: Mapping[str, Contender], rounds: int, warmup: int, limit: float, label: str, least: int = MIN_ROUNDS
-) -> dict[str, list[float]]:
-    """Seconds per unit of work, one number per round, for every contender.
+) -> Measured:
+    """One number per round for every contender.
 
-    Each round gives every contender one turn of `calls` calls in a row, in an order drawn anew (from a fixed seed), so
-    that no contender always follows the same one. The garbage collector runs between rounds only.
+    Each round gives every contender one turn, in an order drawn anew (from a fixed seed), so that no contender always
+    follows the same one. The garbage collector runs between rounds only.
 
     Args:
         contenders: By name.
         rounds: Measured rounds, >= 1.
         warmup: Rounds before that, not recorded.
-        limit: Seconds after which no further round begins, once `least` are recorded: for a machine under load.
+        limit: Seconds after which no further round begins, once `least` are recorded: a slow or busy machine measures
+            fewer rounds, not longer.
         label: For the progress display.
         least: Rounds in any case.
     """
     stream = random.Random(0)
     names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    found: Measured = {name: [] for name in names}
     began = time.perf_counter()
     for index in track(range(warmup + rounds), label, transient=True):
         if index >= warmup + least and time.perf_counter() - began > limit:
             break
         stream.shuffle(names)
         with no_collection():
-            turns = {name: _turn(contenders[name]) for name in names}
-        if index >= warmup:
-            for name, value in turns.items():
-                seconds[name].append(value)
-    return seconds
-
-
-def _turn(contender: Contender) -> float:
-    contender.prepare()
-    units = 0
-    start = time.perf_counter()
-    for _ in range(contender.calls):
-        units += contender.run()
-    return (time.perf_counter() - start) / units
+            for name in names:
+                most = contenders[name].most
+                takes_part = most is None or warmup <= index < warmup + most
+                value = contenders[name].turn() if takes_part else None
+                if index >= warmup:
+                    found[name].append(value)
+    return found

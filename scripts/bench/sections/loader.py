@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench.timing import Contender
-from mtl.datasets.base import Loader
+from bench.rows import Row
+from bench.section import Section
+from bench.timing import Contender, timed
+from mtl.datasets.base import Batch, Loader
 from mtl.datasets.multimnist import MEAN, STD
 from mtl.datasets.overlay import pair_split
 
+NAME = "loader"
+BAR = 10.0
 SAMPLES, BATCH_SIZE = 60_000, 256
 WARM, TIMED = 4, 16
 """Batches of an epoch of the DataLoader: read before the clock starts (start of workers, first fetches), and timed."""
@@ -46,9 +50,25 @@ def _images() -> tuple[Tensor, Tensor, Tensor]:
 
 def tensors() -> Contender:
     """One shuffled epoch of Loader."""
-    loader = Loader(pair_split(*_images(), MEAN, STD), BATCH_SIZE, shuffle=True, drop_last=False)
-    epochs = itertools.count()
-    return Contender(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
+    loader, epochs = _loader(), itertools.count()
+    return timed(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
+
+
+def copies() -> Contender:
+    """A copy of the batches of an epoch: the same bytes, from one place in memory to a new one."""
+    found = list(_loader().batches(0))
+    return timed(lambda: sum(copied(batch) for batch in found), calls=1)
+
+
+def copied(batch: Batch) -> int:
+    """Copy a batch; the number of its samples."""
+    for tensor in (batch.inputs, *batch.targets.values()):
+        tensor.clone()
+    return batch.num_samples
+
+
+def _loader() -> Loader:
+    return Loader(pair_split(*_images(), MEAN, STD), BATCH_SIZE, shuffle=True, drop_last=False)
 
 
 def dataloader(workers: int) -> Contender:
@@ -65,4 +85,25 @@ def dataloader(workers: int) -> Contender:
     def run() -> int:
         return sum(len(inputs) for inputs, _, _ in itertools.islice(batches, TIMED))
 
-    return Contender(run, prepare, calls=1)
+    return timed(run, prepare, calls=1)
+
+
+def build(name: str) -> Contender:
+    """`tensors`, `copies` or `dataloader:WORKERS`."""
+    kind, _, workers = name.partition(":")
+    return {"tensors": tensors, "copies": copies, "dataloader": lambda: dataloader(int(workers))}[kind]()
+
+
+SECTION = Section(
+    "An epoch of MultiMNIST",
+    f"Shuffled batches of {BATCH_SIZE} out of {SAMPLES:,} random 28x28 images. DataLoader: uint8 images through "
+    "PIL, `ToTensor` and `Normalize`; 0 and 2 workers, the faster one counts; start-up of workers not timed. "
+    "Copy: the tensors of the batches, cloned.",
+    [
+        Row(NAME, "Loader / fastest DataLoader", "tensors", ("dataloader:0", "dataloader:2"), BAR, "speedup"),
+        Row(NAME, "Loader / copy of the same batches", "tensors", "copies"),
+    ],
+    build,
+    limit=25,
+    rounds=8,
+)

@@ -1,39 +1,29 @@
-"""Reading NYUv2: the packed form against MTAN's .npy files in a DataLoader, and against a step of a small U-Net."""
+"""Frames of random pixels: raw in MTAN's layout, and prepared; and a data set of single files over the raw ones."""
 
-import itertools
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from bench.timing import Contender
 from mtl.config import compose_config
 from mtl.config.build import build_spec
-from mtl.datasets.base import Batch, Loader
 from mtl.datasets.prepare import prepare
 from mtl.datasets.sources.nyuv2_mtan import MtanNYUv2
-from mtl.models import build_model
-from mtl.objective import MultiTaskObjective
-from mtl.seeding import derive_seed
 from mtl.training.spec import RunSpec
 
 SIZE, FRAMES = (288, 384), {"train": 48, "val": 2}
 """As in MTAN's files, but for the number of frames."""
-WARM, TIMED = 2, 4
-"""Batches of an epoch of the DataLoader: read before the clock starts (start of workers, first fetches), and timed."""
 TRAINING = ("dataset=nyuv2_small",)
 READING = {
-    "full": ("dataset=nyuv2", "dataset.augmentation=null", "dataset.batch_size=2"),
-    "small": ("dataset=nyuv2_small", "dataset.augmentation=null"),
+    "nyuv2": ("dataset=nyuv2", "dataset.augmentation=null", "dataset.batch_size=2"),
+    "nyuv2_small": ("dataset=nyuv2_small", "dataset.augmentation=null"),
 }
-"""Size of the files, and a training resolution below it."""
+"""At the size of the files, and at a training resolution below it."""
 NETWORK = ("backbone=unet_small", "heads=conv", "strategy=uniform", "dataset.val_size=0", "trainer.device=cpu")
 TARGETS = {"label": "segmentation", "depth": "depth", "normal": "normals"}
 
@@ -90,58 +80,10 @@ class NpyFrames(Dataset[dict[str, Tensor]]):
         return functional.interpolate(frame[None], self.size, mode="nearest-exact")[0]
 
 
-def npy(size: str, workers: int) -> Contender:
-    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
-    data = _spec(READING[size]).data
-    height, width = data.input_shape[1:]
-    loader = DataLoader(NpyFrames((height, width)), data.batch_size, shuffle=True, num_workers=workers)
-    batches: Iterator[Any] = iter(())
-
-    def start() -> None:
-        nonlocal batches
-        batches = iter(loader)
-        for _ in itertools.islice(batches, WARM):
-            pass
-
-    return Contender(lambda: sum(len(batch["image"]) for batch in itertools.islice(batches, TIMED)), start, calls=1)
-
-
-def packed(size: str) -> Contender:
-    """One shuffled epoch of Loader over the same frames: float images, int64 labels, values with validity."""
-    loader, epochs = _loader(_spec(READING[size])), itertools.count()
-    return Contender(lambda: sum(batch.num_samples for batch in loader.batches(next(epochs))), calls=1)
-
-
-def batches() -> Contender:
-    """One shuffled epoch of Loader with augmentation, in batches."""
-    loader, epochs = _loader(_spec(TRAINING)), itertools.count()
-    return Contender(lambda: sum(1 for _ in loader.batches(next(epochs))), calls=1)
-
-
-def step() -> Contender:
-    """A training step on summed losses with a batch that is there already."""
-    spec = _spec(TRAINING)
-    model = build_model(spec.backbone, spec.head, spec.data.tasks, spec.data.input_shape, spec.seed)
-    objective = MultiTaskObjective(model, spec.data.tasks, spec.data.input_shape)
-    generator = torch.Generator().manual_seed(derive_seed(spec.seed, "strategy"))
-    spec.strategy.setup(objective, spec.make_optimizer, generator)
-    batch: Batch = next(_loader(spec).batches(0))
-
-    def run() -> int:
-        spec.strategy.step(batch)
-        return 1
-
-    return Contender(run, calls=2)
-
-
-def _spec(overrides: tuple[str, ...]) -> RunSpec:
+def spec_of(overrides: tuple[str, ...]) -> RunSpec:
     """The parts of a run on the frames, prepared at the size that it asks for."""
     height, width = build_spec(*compose_config([*overrides, *NETWORK])).data.input_shape[1:]
     out = Path(_place().name) / f"prepared-{height}x{width}"
     if not out.exists():
         prepare(MtanNYUv2(raw(), (height, width)), "nyuv2", out, lambda *_: None)
     return build_spec(*compose_config([*overrides, *NETWORK, f"dataset.prepared={out}"]))
-
-
-def _loader(spec: RunSpec) -> Loader:
-    return Loader(spec.data.load()["train"], spec.data.batch_size, shuffle=True, drop_last=False)

@@ -1,0 +1,1 @@
+"""One file a section: its rows, and how their contenders are built."""

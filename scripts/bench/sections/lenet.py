@@ -1,0 +1,64 @@
+"""Training steps of every strategy on LeNet with two tasks, and of TorchJD and literal loops."""
+
+from collections.abc import Callable
+from functools import partial
+
+from bench import literal, rivals, steps
+from bench.problem import LENET
+from bench.rows import Row
+from bench.section import Section
+from bench.timing import Contender
+
+NAME = "lenet"
+METHODS = ("mgda", "pcgrad", "cagrad", "aligned_mtl", "upgrad", "nash_mtl")
+"""The Gramian methods that have a row on every network."""
+BAR, OTHERS_BAR, GHOST_BAR, TORCHJD_BAR = 1.03, 1.10, 1.02, 1.0
+REFERENCE = {"gradient": "bare", "loss": "uniform", "sequential": "uniform"}
+LABEL = {"gradient": "whole step", "loss": "whole step", "sequential": "per optimizer step"}
+
+
+def rows() -> list[Row]:
+    """Every strategy against its reference, then the rivals."""
+    kinds = sorted(steps.strategies().items(), key=lambda item: (list(REFERENCE).index(item[1]), item[0]))
+    found = [Row(NAME, "plain step on the summed loss / bare", "uniform", "bare")]
+    for name, kind in kinds:
+        bar = None if kind != "gradient" else BAR if name in METHODS else OTHERS_BAR
+        label = f"{name}, {LABEL[kind]} / {REFERENCE[kind]}"
+        found.append(Row(NAME, label, f"ours:{name}", REFERENCE[kind], bar))
+    found.append(Row(NAME, "mgda, ghost / exact", "ours:mgda gramian=ghost", "ours:mgda", GHOST_BAR))
+    for name in ("pcgrad", "mgda", "aligned_mtl"):
+        found += [
+            Row(NAME, f"{name}, ours / TorchJD", f"ours:{name}", f"torchjd:{name}", TORCHJD_BAR),
+            Row(NAME, f"{name}, ours / TorchJD without vmap", f"ours:{name}", f"chunk1:{name}", TORCHJD_BAR),
+        ]
+    found += [
+        Row(NAME, f"{name}, ours / TorchJD", f"ours:{name}", f"scalarized:{name}", TORCHJD_BAR)
+        for name in ("uncertainty", "dwa")
+    ]
+    return found + [
+        Row(NAME, f"{name}, ours / literal loop", f"ours:{name}", f"literal:{name}", TORCHJD_BAR)
+        for name in ("pcgrad", "mgda")
+    ]
+
+
+def build(name: str) -> Contender:
+    """Strategies, TorchJD's and literal ones."""
+    kind, _, argument = name.partition(":")
+    others: dict[str, Callable[[], Contender]] = {
+        "torchjd": partial(rivals.gradient, LENET, argument),
+        "chunk1": partial(rivals.gradient, LENET, argument, chunk=1),
+        "scalarized": partial(rivals.scalarized, LENET, argument),
+        "literal": lambda: literal.METHODS[argument](LENET),
+    }
+    return others[kind]() if kind in others else steps.build(LENET, name)
+
+
+SECTION = Section(
+    "LeNet, two tasks, batch 256",
+    "`backbone=lenet`, linear heads, random 28x28 images and classes. A turn is four steps. Gradient strategies "
+    "are held against bare, the others against uniform; sequential ones take several optimizer steps a batch, "
+    "their time is per optimizer step.",
+    rows(),
+    build,
+    limit=100,
+)
