@@ -4,6 +4,9 @@ The tests of `test_laws.py` and `test_law_12.py` read it, and fail where an exce
 docs/strategies.md prints it.
 """
 
+import yaml
+
+from mtl.config.plugins import plugin_packages
 from tests.problems import VARIANTS
 
 LAWS = {
@@ -63,6 +66,11 @@ EXCEPTIONS: dict[tuple[str, ...], str] = {
     ): "0 is the only combination with equal projections on g, -g and a third",
 }
 """(law, method) or (law, method, level) -> reason."""
+
+for directory in plugin_packages().values():
+    if (directory / "law_exceptions.yaml").is_file():  # law -> method -> reason
+        own = yaml.safe_load((directory / "law_exceptions.yaml").read_text(encoding="utf-8"))
+        EXCEPTIONS |= {(law, method): why for law, methods in own.items() for method, why in methods.items()}
 
 
 def excused(law: str, variant: str) -> bool:
