@@ -1,0 +1,66 @@
+"""What the site needs beyond mkdocs: folders in the navigation, links that leave docs/, formulas as MathML."""
+
+import html
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+
+DOCS = Path(__file__).parents[1]
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_config(config: Any) -> Any:
+    """Fill in folders, and leave out pages that are not there."""
+    config["nav"] = _present(config["nav"], {name for entry in config["nav"] for name in _files(entry)})
+    return config
+
+
+def _files(entry: Any) -> set[str]:
+    if isinstance(entry, str):
+        return {entry}
+    return {name for value in entry.values() for item in (value if isinstance(value, list) else [value]) for name in _files(item)}
+
+
+def _present(entries: list[Any], named: set[str]) -> list[Any]:
+    found: list[Any] = []
+    for entry in entries:
+        [(title, value)] = entry.items()
+        if isinstance(value, list):
+            found.append({title: _present(value, named)})
+        elif value.endswith("/"):
+            pages = sorted((DOCS / value).glob("*.md"), key=lambda path: (path.stem != "README", path.stem))
+            names = [f"{value}{path.name}" for path in pages]
+            found.append({title: [name for name in names if name not in named]})
+        elif (DOCS / value).is_file():
+            found.append(entry)
+        else:
+            logging.getLogger("mkdocs.hooks").info("not there (yet): %s", value)
+    return found
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """A link to a file of the checkout outside docs/ becomes the file's name: the site has no such page.
+
+    Links to what is not there stay, and mkdocs complains about them.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        target = (DOCS / page.file.src_uri).parent / match[2]
+        outside = ":" not in match[2] and target.exists() and not target.resolve().is_relative_to(DOCS)
+        return match[1] if outside else match[0]
+
+    return LINK.sub(replaced, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Formulas in MathML, which browsers show without a script."""
+
+    def converted(match: re.Match[str]) -> str:
+        display = "block" if match[2] == "[" else "inline"
+        return latex2mathml.converter.convert(html.unescape(match[3]).strip(), display=display)
+
+    return FORMULA.sub(converted, content)
