@@ -99,8 +99,11 @@ def _decide(page: str, text: str, notes: list[str]) -> Command:
 def _default(page: str, text: str) -> tuple[str, str]:
     script = re.match(r"(?:\w+=\S+ )*python (?:scripts/(\w+)\.py|-m pytest)", text)
     for pattern, reason in (
-        (r"hydra/launcher=submitit_slurm|^s(batch|run|queue|cancel) ", "needs a SLURM cluster"),
-        (r"^wandb (login|sync)", "needs the network and an account"),
+        (r"hydra/launcher=(submitit_)?slurm|^s(batch|run|queue|cancel) ", "needs a SLURM cluster"),
+        (r"hydra/launcher=ray", "needs a Ray cluster"),
+        (r"\bwandb (login|sync)|upload=true", "needs the network and an account"),
+        (r"^pip install", "installs from the network; the Makefile installs the same extras"),
+        (r"^make (?!demo)", "is how these tests, lint and the site are called; its recipe is looked at"),
     ):
         if re.search(pattern, text):
             return "skip", reason
@@ -108,6 +111,6 @@ def _default(page: str, text: str) -> tuple[str, str]:
         if script and script[1] in ("train", "demo"):
             return "compose", ""
         return ("run", "") if script and script[1] == "table" else ("skip", "needs the data or the runs of its page")
-    if script or re.match(r"(export \w+=|source \.venv/bin/activate$|make [\w-]+$)", text):
+    if script or re.match(r"(export \w+=|source \.venv/bin/activate$|make demo$)", text):
         return "run", ""
     return "", ""

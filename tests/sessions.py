@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +13,28 @@ from tests import miniature_faces, miniature_streets, miniatures
 from tests.pages import Command, File, read_page
 from tests.problems import REPOSITORY
 
-SHORT = ["dataset.train_size=64", "dataset.val_size=16", "dataset.test_size=16"]
-LENGTH = {"train": "trainer.max_steps=2", "demo": "trainer.max_epochs=1"}
+SIZES = "dataset.train_size=64 dataset.val_size=16 dataset.test_size=16"
+LENGTHS = {"train": "trainer.max_steps=2", "demo": "trainer.max_epochs=1", "search": "trainer.max_steps=2 trials=2"}
+DEMO = "python scripts/demo.py strategies=uniform,pcgrad"
+"""`make demo`, cut; its runs are in `outputs/demo` of every session."""
 
 
 class Session:
-    """One page in one directory; `outputs/`, and the files that the page shows, are the session's own."""
+    """One page in one directory; what it writes lies there.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: An empty one.
+        outputs: Runs that are there from the start; none for None.
+    """
+
+    def __init__(self, directory: Path, outputs: Path | None = None) -> None:
         self.directory = directory
         for name in ("configs", "docs", "mtl", "scripts", "tests", "Makefile", "pyproject.toml"):
             (directory / name).symlink_to(REPOSITORY / name)
+        if outputs is not None:
+            shutil.copytree(outputs, directory / "outputs")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, "PATH": path, "MTL_DATA": str(directory / "data"), "OMP_NUM_THREADS": "1"}
-        self.skipped: list[str] = []
 
     def play(self, page: str) -> None:
         """Write the page's files and run its commands."""
@@ -36,27 +45,20 @@ class Session:
                 path.write_text(item.text, encoding="utf-8")
             else:
                 self.do(item)
-        print("\n".join(self.skipped))
 
-    def do(self, command: Command) -> str:
-        """Run one command as its decision says; returns what it printed."""
-        if command.verb == "skip":
-            self.skipped.append(f"not run, {command.rest}: {command.text}")
-            return ""
-        if command.verb == "compose":
-            build(command.text)
-            return ""
+    def do(self, command: Command) -> None:
+        """Run one command as its decision says."""
         text = command.rest if command.verb == "as" else command.text
         exported = re.fullmatch(r"export (\w+)=(\S+)", text)
-        if exported:
-            self.environment[exported[1]] = exported[2].replace("$PWD", str(self.directory))
-            return ""
-        if re.match(r"source|make ", text):  # the environment is there; targets: see test_make_targets_are_there
-            return ""
-        added = command.rest.split() if command.verb == "add" else []
-        return self.shell(self.filled(shortened(text, added)))
+        if command.verb == "compose":
+            build(text)
+        elif exported:
+            self.environment[exported[1]] = exported[2]
+        elif command.verb != "skip" and text not in ("make demo", "source .venv/bin/activate"):
+            self.shell(self.filled(shortened(text, command.rest if command.verb == "add" else "")))
 
     def shell(self, text: str) -> str:
+        """Run a command line; returns what it printed."""
         done = subprocess.run(
             ["bash", "-c", text],
             cwd=self.directory,
@@ -69,15 +71,22 @@ class Session:
         return done.stdout
 
     def filled(self, text: str) -> str:
-        """The command with places for RUN_DIR and for directories of raw data."""
-        if "RUN_DIR" in text:
-            runs = sorted((p.parent for p in self.directory.rglob("config.yaml")), key=lambda p: p.stat().st_mtime)
-            assert runs, f"No run before `{text}`."
-            text = text.replace("RUN_DIR2", str(runs[-2:][0])).replace("RUN_DIR", str(runs[-1]))
-        if re.search(r"source=(DIR|RAW)\b", text):
-            name = re.search(r"dataset=([a-z0-9]+)", text)[1]
-            text = re.sub(r"source=(DIR|RAW)\b", f"source={self.raw(name)}", text)
-        return text
+        """The command with real places: the latest run, its sweep, all runs, directories of raw data."""
+        if "RUN_DIR" in text or "SWEEP_DIR" in text:
+            runs = sorted(
+                (p.parent for p in self.directory.rglob("config.yaml")), key=lambda path: path.stat().st_mtime
+            )
+            runs = [path for path in runs if path.name != ".hydra"]
+            text = text.replace("RUN_DIR2", str(runs[-2])).replace("SWEEP_DIR", str(runs[-1].parent))
+            text = text.replace("RUN_DIR", str(runs[-1]))
+        raw = re.search(r"source=(DIR|RAW)\b", text)
+        if raw:
+            name = re.search(r"dataset=([a-z0-9]+)", text)
+            assert name is not None, text
+            text = text.replace(raw[0], f"source={self.raw(name[1])}")
+        return re.sub(
+            r"\bout=DIR\b", "out=outputs/pages", re.sub(r"\bruns=(DIR|outputs/EXPERIMENT)\b", "runs=outputs", text)
+        )
 
     def raw(self, name: str) -> Path:
         """A miniature of a raw data set."""
@@ -92,22 +101,21 @@ class Session:
         return path
 
 
-def shortened(text: str, added: list[str]) -> str:
-    """A training command cut to a moment, others as they are, with the arguments that the page's comment adds."""
-    script = re.search(r"scripts/(train|demo)\.py", text)
+def shortened(text: str, added: str = "") -> str:
+    """A command that trains cut to a moment, another as it is, with the arguments that the page's comment adds."""
+    script = re.search(r"scripts/(train|demo|search)\.py", text)
     if script and not re.search(r"resume=|--help|--cfg", text):
         data = re.search(r"dataset=(\w+)", text)
-        cut = [LENGTH[script[1]], *(SHORT if data is None or data[1] == "multidigits" else [])]
-        added = cut + added
-    words, redirection = re.fullmatch(r"(.*?)(\s*(?:>|\|).*)?", text).groups()
-    return f"{words} {' '.join(added)}{redirection or ''}" if added else text
+        sizes = SIZES if data is None or data[1] == "multidigits" else ""
+        added = " ".join(filter(None, (LENGTHS[script[1]], sizes, added)))
+    words = re.fullmatch(r"(.*?)(\s+[>|].*)?", text)
+    assert words is not None
+    return f"{words[1]} {added}{words[2] or ''}" if added else text
 
 
 def build(text: str) -> None:
     """Compose and build the configuration of the first job of a training command."""
-    words = [word for word in re.sub(r"^(\w+=\S+ )*python \S+", "", text).split() if "=" in word]
+    words = [word for word in text.split() if "=" in word and not word.startswith(("MTL_DATA=", "hydra"))]
     own = ("out", "seeds", "strategies", "tasks") if "demo.py" in text else ()
-    overrides = [
-        word if "[" in word else re.sub(r",.*", "", word) for word in words if word.partition("=")[0] not in own
-    ]
-    assert build_spec(*compose_config([word for word in overrides if not word.startswith("hydra")]))
+    first = [word if "[" in word else word.partition(",")[0] for word in words if word.partition("=")[0] not in own]
+    build_spec(*compose_config(first))

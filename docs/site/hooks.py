@@ -1,4 +1,4 @@
-"""What the site needs beyond mkdocs: folders in the navigation, links that leave docs/, formulas as MathML."""
+"""What the site needs beyond mkdocs: folders in the navigation, links that leave docs/, formulas, drawings."""
 
 import html
 import logging
@@ -10,6 +10,7 @@ import latex2mathml.converter
 
 DOCS = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+DRAWING = re.compile(r'<img [^>]*src="(?:\.\./)*(assets/[\w-]+\.svg)"[^>]*/?>')
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -22,7 +23,8 @@ def on_config(config: Any) -> Any:
 def _files(entry: Any) -> set[str]:
     if isinstance(entry, str):
         return {entry}
-    return {name for value in entry.values() for item in (value if isinstance(value, list) else [value]) for name in _files(item)}
+    values = (value if isinstance(value, list) else [value] for value in entry.values())
+    return {name for items in values for item in items for name in _files(item)}
 
 
 def _present(entries: list[Any], named: set[str]) -> list[Any]:
@@ -57,10 +59,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas in MathML, which browsers show without a script."""
+    """Formulas in MathML, which browsers show without a script; drawings inline, in the colours of the page."""
 
     def converted(match: re.Match[str]) -> str:
         display = "block" if match[2] == "[" else "inline"
         return latex2mathml.converter.convert(html.unescape(match[3]).strip(), display=display)
 
-    return FORMULA.sub(converted, content)
+    drawn = DRAWING.sub(lambda match: (DOCS / match[1]).read_text(encoding="utf-8"), content)
+    return FORMULA.sub(converted, drawn)

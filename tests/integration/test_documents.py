@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from hydra.errors import HydraException
 
+from mtl.errors import UserError
 from tests.pages import PAGES, VERBS, Command, commands, files, read_page
 from tests.problems import REPOSITORY
-from tests.sessions import Session, shortened
+from tests.sessions import DEMO, Session, build, shortened
 
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
 EXAMPLES = {"docs/add-a-strategy.md": 2, "docs/add-a-dataset.md": 2, "docs/add-a-backbone.md": 2}
@@ -34,7 +36,7 @@ def test_decisions_are_about_commands_that_are_there():
             assert not arrow or any(command.text.startswith(prefix) for command in commands(page)), (page, note)
 
 
-def test_what_is_not_run_is_little_and_has_a_reason(capsys):
+def test_what_is_not_run_is_named_and_has_a_reason(capsys):
     skipped = {
         (page, command.text): command.rest for page in PAGES for command in commands(page) if command.verb == "skip"
     }
@@ -45,11 +47,23 @@ def test_what_is_not_run_is_little_and_has_a_reason(capsys):
     assert not {page for page, _ in skipped} & set(EXAMPLES)
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """What `make demo` leaves, cut: runs for pages that look at some."""
+    session = Session(tmp_path_factory.mktemp("demo"))
+    session.shell(shortened(DEMO))
+    return session.directory / "outputs"
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_commands_run_in_their_order(page, tmp_path):
-    Session(tmp_path).play(page)
+def test_commands_run_in_their_order(page, outputs, tmp_path):
+    Session(tmp_path, outputs).play(page)
+
+
+def test_make_demo_is_the_script_that_the_sessions_begin_with():
+    assert re.search(rf"^demo:.*\n\t@\$\(BIN\)/{DEMO.partition(' strategies')[0]}$", MAKEFILE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +112,15 @@ def test_the_parser_finds_what_it_should():
     commands_of = [item.text for item in read_page("README.md") if isinstance(item, Command)]
     assert "python scripts/train.py 'dataset.tasks=[left]'" in commands_of
     assert len(commands_of) >= 15
-    assert shortened("python scripts/train.py > log", ["a=1"]).endswith("dataset.test_size=16 a=1 > log")
-    assert shortened("python scripts/table.py table=list", []) == "python scripts/table.py table=list"
+    assert shortened("python scripts/train.py > log", "a=1").endswith("dataset.test_size=16 a=1 > log")
+    assert shortened("python scripts/table.py table=list") == "python scripts/table.py table=list"
+
+
+def test_a_composed_command_has_to_be_a_real_one():
+    build("python scripts/train.py -m sweep=community/multidigits strategy=uniform,mao seed=0,1 dataset.tasks=[left]")
+    for wrong in ("sweep=community/nothing", "strategy=unform,mao", "trainer.max_epohcs=2"):
+        with pytest.raises((UserError, HydraException)):
+            build(f"MTL_DATA=x python scripts/train.py -m {wrong}")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +128,7 @@ def logged(tmp_path_factory):
     """The output of a training and of its table, in files."""
     session = Session(tmp_path_factory.mktemp("log"))
     del session.environment["NO_COLOR"]
-    session.shell(shortened("python scripts/train.py strategy=pcgrad > log 2> errors", []))
+    session.shell(shortened("python scripts/train.py strategy=pcgrad > log 2> errors"))
     session.shell("python scripts/table.py table=community/multidigits allow_mixed=true > table 2>> errors")
     return session
 
@@ -124,7 +145,7 @@ def test_files_of_output_hold_no_control_characters(logged):
 def test_no_color_is_respected_on_a_terminal(logged):
     """A training has colours there (so the test can fail), a table has none."""
     plain, coloured = ({**logged.environment, "TERM": "xterm-256color", **more} for more in ({"NO_COLOR": "1"}, {}))
-    train = shortened("scripts/train.py", []).split()
+    train = shortened("scripts/train.py").split()
     assert COLOUR.search(on_a_terminal(train, logged.directory, coloured))
     assert not COLOUR.search(on_a_terminal(train, logged.directory, plain))
     for arguments in (["scripts/compare.py", "runs=outputs"], ["scripts/table.py", "table=list"]):
@@ -149,6 +170,21 @@ def on_a_terminal(arguments, directory, environment):
     os.close(main)
     assert process.wait(timeout=60) == 0, b"".join(parts).decode()
     return b"".join(parts).decode()
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    session = Session(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "scripts/train.py", "--help"],
+        cwd=tmp_path,
+        env=session.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()  # before the first line comes
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
 
 
 @pytest.mark.slow
