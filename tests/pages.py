@@ -103,12 +103,12 @@ def _default(page: str, text: str) -> tuple[str, str]:
         (r"hydra/launcher=ray", "needs a Ray cluster"),
         (r"\bwandb (login|sync)|upload=true", "needs the network and an account"),
         (r"^pip install", "installs from the network; the Makefile installs the same extras"),
-        (r"^make (?!demo)", "is how these tests, lint and the site are called; its recipe is looked at"),
+        (r"^make (?!demo)", "its recipe is looked at; it calls these tests, lint or the site"),
     ):
         if re.search(pattern, text):
             return "skip", reason
     if page.startswith(RECORD):
-        if script and script[1] in ("train", "demo"):
+        if re.search(r"python scripts/(train|demo)\.py", text):
             return "compose", ""
         return ("run", "") if script and script[1] == "table" else ("skip", "needs the data or the runs of its page")
     if script or re.match(r"(export \w+=|source \.venv/bin/activate$|make demo$)", text):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtl.config import compose_config
 from mtl.config.build import build_spec
+from mtl.training.run_directory import MARKER
 from tests import miniature_faces, miniature_streets, miniatures
 from tests.pages import Command, File, read_page
 from tests.problems import REPOSITORY
@@ -73,10 +74,8 @@ class Session:
     def filled(self, text: str) -> str:
         """The command with real places: the latest run, its sweep, all runs, directories of raw data."""
         if "RUN_DIR" in text or "SWEEP_DIR" in text:
-            runs = sorted(
-                (p.parent for p in self.directory.rglob("config.yaml")), key=lambda path: path.stat().st_mtime
-            )
-            runs = [path for path in runs if path.name != ".hydra"]
+            marks = sorted(self.directory.rglob(MARKER), key=lambda path: path.stat().st_ctime)
+            runs = [mark.parent for mark in marks]
             text = text.replace("RUN_DIR2", str(runs[-2])).replace("SWEEP_DIR", str(runs[-1].parent))
             text = text.replace("RUN_DIR", str(runs[-1]))
         raw = re.search(r"source=(DIR|RAW)\b", text)
@@ -84,9 +83,8 @@ class Session:
             name = re.search(r"dataset=([a-z0-9]+)", text)
             assert name is not None, text
             text = text.replace(raw[0], f"source={self.raw(name[1])}")
-        return re.sub(
-            r"\bout=DIR\b", "out=outputs/pages", re.sub(r"\bruns=(DIR|outputs/EXPERIMENT)\b", "runs=outputs", text)
-        )
+        text = re.sub(r"\bruns=(DIR|outputs/EXPERIMENT)\b", "runs=outputs", text)
+        return re.sub(r"\bout=DIR\b", "out=outputs/pages", text)
 
     def raw(self, name: str) -> Path:
         """A miniature of a raw data set."""
@@ -115,7 +113,7 @@ def shortened(text: str, added: str = "") -> str:
 
 def build(text: str) -> None:
     """Compose and build the configuration of the first job of a training command."""
-    words = [word for word in text.split() if "=" in word and not word.startswith(("MTL_DATA=", "hydra"))]
+    words = [word for word in text.partition(".py")[2].split() if "=" in word and not word.startswith("hydra")]
     own = ("out", "seeds", "strategies", "tasks") if "demo.py" in text else ()
     first = [word if "[" in word else word.partition(",")[0] for word in words if word.partition("=")[0] not in own]
     build_spec(*compose_config(first))
