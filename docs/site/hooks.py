@@ -45,7 +45,7 @@ def _present(entries: list[Any], named: set[str]) -> list[Any]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """A link to a file of the checkout outside docs/ becomes the file's name: the site has no such page.
+    """Lists as GitHub reads them; a link to a file outside docs/ becomes its text: the site has no such page.
 
     Links to what is not there stay, and mkdocs complains about them.
     """
@@ -55,7 +55,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         outside = ":" not in match[2] and target.exists() and not target.resolve().is_relative_to(DOCS)
         return match[1] if outside else match[0]
 
-    return LINK.sub(replaced, markdown)
+    parts = re.split(r"(^```.*?^```$)", LINK.sub(replaced, markdown), flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else _lists(part) for part in parts)
+
+
+def _lists(text: str) -> str:
+    """Python-Markdown wants four spaces a level and a blank line before a list; GitHub wants two and none."""
+    text = re.sub(r"^((?:  )+)(?=[-*] )", r"\1\1", text, flags=re.MULTILINE)
+    return re.sub(r"^(?![ \-*|#>]|\d+\. )(.+)\n(?=(?:[-*]|1\.) )", r"\1\n\n", text, flags=re.MULTILINE)
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from mtl.errors import UserError
 from tests.pages import PAGES, VERBS, Command, commands, files, read_page
-from tests.problems import REPOSITORY
+from tests.problems import REPOSITORY, adam, build_strategy, make_batches, make_objective, train
 from tests.sessions import DEMO, Session, build, shortened
 
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
@@ -121,6 +121,23 @@ def test_a_composed_command_has_to_be_a_real_one():
     for wrong in ("sweep=community/nothing", "strategy=unform,mao", "trainer.max_epohcs=2"):
         with pytest.raises((UserError, HydraException)):
             build(f"MTL_DATA=x python scripts/train.py -m {wrong}")
+
+
+COSTS = re.compile(
+    r"\(`(?P<name>\w+)`[^)]*\): (?P<forwards>\w) forwards?, (?P<backwards>\w) head backwards?, "
+    r"(?P<backbone_backwards>\w) backbone backwards?,\s(?P<optimizer_steps>\w) optimizer steps?"
+)
+
+
+def test_costs_on_the_page_about_a_step_are_real():
+    text = (REPOSITORY / "docs/anatomy-of-a-step.md").read_text()
+    found = {match["name"]: match.groupdict() for match in COSTS.finditer(text)}
+    assert set(found) == {"uniform", "mgda", "mgda_ub", "igd", "mao"}
+    for name, cost in found.items():
+        objective = make_objective(("a", "b", "c"))
+        (report,) = train(build_strategy(name), objective, make_batches(count=1), adam)
+        for key in ("forwards", "backwards", "backbone_backwards", "optimizer_steps"):
+            assert getattr(report.cost, key) == {"1": 1, "m": 3, "M": 3}[cost[key]], (name, key)
 
 
 @pytest.fixture(scope="module")
