@@ -82,7 +82,8 @@ def excused(law: str, variant: str) -> bool:
 
 def hint(law: str, variant: str) -> str:
     """What to do where a law fails for a method that breaks it by definition."""
-    return f"A bug; or, if it lies in the method: add ({law!r}, {VARIANTS[variant].name!r}) to {__file__}"
+    place = f"{__file__}, or to law_exceptions.yaml of a package of your own"
+    return f"A bug; or, if it lies in the method: add ({law!r}, {VARIANTS[variant].name!r}) to {place}"
 
 
 WITHOUT_PAPER = {

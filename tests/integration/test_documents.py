@@ -56,7 +56,7 @@ def outputs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_commands_run_in_their_order(page, outputs, tmp_path):
     Session(tmp_path, outputs).play(page)
@@ -185,7 +185,7 @@ def on_a_terminal(arguments, directory, environment):
             break
         parts.append(part)
     os.close(main)
-    assert process.wait(timeout=60) == 0, b"".join(parts).decode()
+    assert process.wait(timeout=300) == 0, b"".join(parts).decode()
     return b"".join(parts).decode()
 
 
@@ -201,7 +201,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     )
     process.stdout.close()  # before the first line comes
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=300) == 141
 
 
 @pytest.mark.slow

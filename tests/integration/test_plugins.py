@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mtl.results.runs import read_run
 from mtl.results.tables import compare
 from mtl.training.provenance import source_digest
 from tests.integration.test_bad_input import QUICK
+from tests.problems import REPOSITORY
 from tests.unit.results.test_paper_tables import DEFINITION, PLAN, make
 
 CODE = """
@@ -174,3 +176,18 @@ def test_tables_refuse_two_versions_of_a_package(tmp_path):
     ):
         notes = compare(runs).footnotes
         assert sum(note.startswith(start) and "mine 1" in note for note in notes) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_laws_take_up_methods_of_packages_and_their_exceptions(package, tmp_path, monkeypatch):
+    """Both weight their only task by a half, which breaks a law; the second package says so, with the reason."""
+    other = write(tmp_path, f"{package.name}_other", "excused_halves")
+    (other / "law_exceptions.yaml").write_text("single_task:\n  excused_halves: weights its only task by a half\n")
+    monkeypatch.setenv("MTL_PLUGINS", f"{package}:{other}")
+    chosen = ["tests/contract/test_laws.py", "-k", "halves and law_02"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=800)
+    assert "1 failed, 1 passed" in done.stdout
+    assert "add ('single_task', 'halves') to" in done.stdout
+    assert "law_exceptions.yaml" in done.stdout
