@@ -35,7 +35,8 @@ class Session:
         if outputs is not None:
             shutil.copytree(outputs, directory / "outputs")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": path, "MTL_DATA": str(directory / "data"), "OMP_NUM_THREADS": "1"}
+        own = {"PATH": path, "PYTHONPATH": str(REPOSITORY), "MTL_DATA": str(directory / "data"), "OMP_NUM_THREADS": "1"}
+        self.environment = {**os.environ, **own}
 
     def play(self, page: str) -> None:
         """Write the page's files and run its commands."""

@@ -213,7 +213,7 @@ def test_help_and_configuration_are_worth_reading(tmp_path):
 
 @pytest.mark.slow
 def test_records_shown_on_pages_have_the_keys_of_real_ones(logged):
-    (path,) = logged.directory.rglob("summary.json")
+    path = next(logged.directory.rglob("summary.json"))
     real = json.loads(path.read_text())
     for page in ("docs/first-ten-minutes.md",):
         for block in re.findall(r"```json\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL):
