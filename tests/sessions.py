@@ -30,7 +30,8 @@ class Session:
 
     def __init__(self, directory: Path, outputs: Path | None = None) -> None:
         self.directory = directory
-        for name in ("configs", "docs", "mtl", "scripts", "tests", "Makefile", "pyproject.toml"):
+        (directory / "docs" / "results").mkdir(parents=True)
+        for name in ("configs", "mtl", "scripts", "tests", "Makefile", "pyproject.toml"):
             (directory / name).symlink_to(REPOSITORY / name)
         if outputs is not None:
             shutil.copytree(outputs, directory / "outputs")

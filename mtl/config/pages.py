@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.config.plugins import find_root
 from mtl.config.figures import draw_for_page, figure_titles
+from mtl.config.plugins import find_root
 from mtl.config.table_options import Asked, Content, Options, ask, content, parse
 from mtl.errors import UserError
 from mtl.results.definition import load_definition
