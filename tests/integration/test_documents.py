@@ -200,7 +200,8 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
         stderr=subprocess.PIPE,
     )
     process.stdout.close()  # before the first line comes
-    assert process.stderr.read() == b""
+    with process.stderr as errors:
+        assert errors.read() == b""
     assert process.wait(timeout=300) == 141
 
 

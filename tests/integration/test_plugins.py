@@ -89,19 +89,26 @@ def test_the_digest_is_of_python_files(package):
     assert len({before, added, source_digest(package)}) == 3
 
 
-def test_two_packages_and_multirun(package, tmp_path, monkeypatch):
+def test_two_packages_and_multirun(package, tmp_path, monkeypatch, capsys):
     other = write(tmp_path, f"{package.name}_other", "other_halves")
     monkeypatch.setenv("MTL_PLUGINS", f"{package}:{other}")
     assert set(plugin_packages()) == {package.name, other.name}
     assert {"halves", "other_halves", "uniform"} <= set(find_configs("strategy"))
     out = f"paths.output_dir={tmp_path / 'out'}"
-    assert train_main(["-m", *QUICK, out, "strategy=halves,other_halves,uniform"]) == 0
+    sweep = ["-m", *QUICK, out, "strategy=halves,other_halves,uniform"]
+    assert train_main(sweep) == 0
     runs = {run.strategy: run for run in map(read_run, (p.parent for p in tmp_path.rglob("summary.json")))}
     assert {name: list(run.plugins) for name, run in runs.items()} == {
         "halves": [package.name],
         "other_halves": [other.name],
         "uniform": [],
     }
+    capsys.readouterr()
+    assert train_main(sweep) == 0
+    assert "another version of the code" not in capsys.readouterr().out
+    (package / "more.py").touch()
+    assert train_main(sweep) == 0
+    assert "1 of its runs were made by another version of the code" in capsys.readouterr().out
 
 
 def test_names_that_are_taken_are_refused(package, tmp_path, monkeypatch, capsys):
