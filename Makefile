@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint type bench docs-strategies clean
+.PHONY: help demo test test-slow lint type bench docs docs-strategies clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -17,7 +17,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(INSTALL) --editable '.[dev,joblib,submitit,optuna]'
+	@$(INSTALL) --editable '.[dev,docs,joblib,submitit,optuna]'
 	@touch $@
 
 demo: $(VENV)/.run  ## Train every family of strategy on real digits; ends with a table and a figure
@@ -37,6 +37,10 @@ type: $(VENV)/.dev  ## mypy, strict, on mtl/
 
 bench: $(VENV)/.dev  ## Speed as ratios, measured side by side; writes docs/results/performance.md
 	@$(BIN)/python scripts/benchmark.py
+
+docs: $(VENV)/.dev  ## The documentation as a site, in outputs/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	@echo "Written: outputs/site/index.html"
 
 docs-strategies: $(VENV)/.dev  ## Write docs/strategies.md anew (a test compares)
 	@$(BIN)/python scripts/document_strategies.py

@@ -13,15 +13,16 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mtl.config import compose_config
-from mtl.config.build import build_spec, config_directory
+from mtl.config.build import build_spec
+from mtl.config.plugins import find_configs
 from mtl.datasets.base import Batch, Loader, TensorSplit
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import Strategy
 from mtl.tasks import Accuracy, TaskSpec
 
-STRATEGIES = sorted(path.stem for path in (config_directory() / "strategy").glob("*.yaml"))
-"""Every method; its presets (configs/strategy/METHOD/*.yaml) are not among them."""
+STRATEGIES = sorted(find_configs("strategy"))
+"""Every method, also of packages in MTL_PLUGINS; its presets (configs/strategy/METHOD/*.yaml) are not among them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def find_variants() -> dict[str, Variant]:
     """
     found = {}
     for name in STRATEGIES:
-        node = OmegaConf.load(config_directory() / "strategy" / f"{name}.yaml")
+        node = OmegaConf.load(find_configs("strategy")[name])
         base = node.get("level")
         found[name] = Variant(name, base)
         if base is None:

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Mapping
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -11,6 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mtl.config.check import check_fields, check_node
+from mtl.config.plugins import config_directory as config_directory
+from mtl.config.plugins import used_plugins
 from mtl.config.schema import PathSettings, Root, SchedulerSettings
 from mtl.datasets.base import DataModule
 from mtl.errors import ConfigError, UserError
@@ -88,6 +89,7 @@ def build_spec(cfg: DictConfig, names: Mapping[str, str]) -> RunSpec:
         scheduler_interval=scheduler["interval"],
         trainer=trainer,
         tracking=tracking,
+        plugins=used_plugins(config),
     )
 
 
@@ -141,8 +143,3 @@ def _try_optimizer(node: Mapping[str, Any], scheduler: Mapping[str, Any] | None)
         assert refused is not None
         found = {key: value for key, value in refused.items() if not str(key).startswith("_")}
         raise ConfigError(f"`{names[0]}` was refused by {refused['_target_']}: {error}. Found {found}.") from error
-
-
-def config_directory() -> Path:
-    """The configs/ directory of this checkout."""
-    return Path(__file__).parents[2] / "configs"

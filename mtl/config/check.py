@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from mtl.config.plugins import VARIABLE, plugin_packages
 from mtl.errors import ConfigError
 
 ALLOWED_TARGETS = ("mtl.", "torch.", "torchjd.")
@@ -41,8 +42,12 @@ def check_node(node: Any, path: str, supplied: Collection[str] = ()) -> None:
     if "_target_" not in node:
         raise ConfigError(f"`{path}` has no `_target_`. Found the keys {', '.join(map(str, node)) or 'none'}.")
     target = str(node["_target_"])
-    if not target.startswith(ALLOWED_TARGETS):
-        raise ConfigError(f"`{path}._target_ = {target}` should begin with one of {', '.join(ALLOWED_TARGETS)}.")
+    allowed = (*ALLOWED_TARGETS, *(f"{name}." for name in plugin_packages()))
+    if not target.startswith(allowed):
+        raise ConfigError(
+            f"`{path}._target_ = {target}` should begin with one of {', '.join(allowed)} For a package of your own, "
+            f"name its directory in the environment: `export {VARIABLE}=path/to/{target.partition('.')[0]}`."
+        )
     package = target.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise ConfigError(

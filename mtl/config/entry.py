@@ -115,7 +115,9 @@ def guarded(action: Callable[[], int]) -> int:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on to us instead of printing them
     try:
-        return action()
+        code = action()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted. Continue with `resume=RUN_DIR`.\n")
         return 130
@@ -124,6 +126,9 @@ def guarded(action: Callable[[], int]) -> int:
             raise
         sys.stderr.write(f"Error: {explain(error)}\n")
         return 1
+    except BrokenPipeError:  # `... | head` has read enough; Python would complain when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if full:
             raise

@@ -5,11 +5,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from mtl.config.external import launch_external
+from mtl.config.plugins import used_plugins
 from mtl.errors import ConfigError
 from mtl.sweeps.display import make_display
 from mtl.sweeps.manifest import Manifest, SweepDirectory
@@ -106,9 +108,14 @@ def conduct(act: Callable[[Callable[[], None]], None], monitor: Monitor, progres
 
 
 def _from_other_code(monitor: Monitor) -> int:
-    done = [RunDirectory(monitor.directory.job(job)).finished() for job in monitor.with_state(*DONE)]
-    now = git_state() if done else None
-    return sum(summary is not None and summary["git"] != now for summary in done)
+    now: dict[tuple[str, ...], Any] = {}  # packages of users -> state of the code that uses them
+    count = 0
+    for job in monitor.with_state(*DONE):
+        summary, plugins = RunDirectory(monitor.directory.job(job)).finished(), used_plugins(job.config)
+        if tuple(plugins) not in now:
+            now[tuple(plugins)] = git_state(plugins)
+        count += summary is not None and summary["git"] != now[tuple(plugins)]
+    return count
 
 
 def share(size: int) -> int:

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.config.build import config_directory
 from mtl.config.figures import draw_for_page, figure_titles
+from mtl.config.plugins import find_root
 from mtl.config.table_options import Asked, Content, Options, ask, content, parse
 from mtl.errors import UserError
 from mtl.results.definition import load_definition
@@ -82,7 +82,8 @@ def _write_front(out: Path) -> Path:
     entries = []
     for record in _records(out):
         runs, arguments = read_records(record)
-        title = load_definition(config_directory() / "table", parse(arguments).table).title
+        name = parse(arguments).table
+        title = load_definition(find_root("table", name), name).title
         entries.append(PageEntry(f"{record.stem}.md", title, runs))
     front = out / FRONT
     before = front.read_text(encoding="utf-8") if front.is_file() else ""

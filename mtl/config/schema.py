@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from mtl.config import plugins
 from mtl.tracking.settings import TrackingSettings
 from mtl.training.settings import TrainerSettings
 
@@ -45,5 +46,6 @@ class Root:
 
 
 def register() -> None:
-    """Make the schema available to Hydra."""
+    """Make the schema, and the configs of plugins, available to Hydra."""
     ConfigStore.instance().store(name="schema", node=Root)
+    plugins.register()

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mtl.config import schema
 from mtl.config.build import GROUPS, config_directory
+from mtl.config.plugins import find_configs
 from mtl.errors import ConfigError
 from mtl.results.definition import TableDefinition, TableRow
 from mtl.results.plan import PlannedRun
@@ -89,16 +90,16 @@ def table_state(definition: TableDefinition) -> str | int:
 
 def _missing(definition: TableDefinition) -> str:
     for group, name in (("dataset", definition.dataset), ("experiment", definition.experiment)):
-        if not (config_directory() / group / f"{name}.yaml").is_file():
+        if name not in find_configs(group, f"{name}.yaml"):
             return f"{group} config `{name}` not available"
     return ""
 
 
 def _parameters(sweep: str) -> dict[str, str]:
     """What a sweep's own file gives; a sweep inherits none from another."""
-    path = config_directory() / "sweep" / f"{sweep}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"There is no sweep `{sweep}`: {path} is missing.")
+    path = find_configs("sweep", f"{sweep}.yaml").get(sweep)
+    if path is None:
+        raise ConfigError(f"There is no sweep `{sweep}`: {config_directory()}/sweep/{sweep}.yaml is missing.")
     params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") or {}
     parameters = {str(key): str(value) for key, value in params.items()}
     for key in ("strategy", "seed"):

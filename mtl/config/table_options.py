@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mtl.config.build import config_directory
+from mtl.config.plugins import find_configs, find_root
 from mtl.config.sweeps import Plan, plan_table
 from mtl.errors import ConfigError
 from mtl.results.assignment import assign
 from mtl.results.choice import needed
-from mtl.results.definition import TableDefinition, load_definition, only_rows, table_names
+from mtl.results.definition import TableDefinition, load_definition, only_rows
 from mtl.results.paper_notes import notes
 from mtl.results.paper_table import PaperTable, build_table
 from mtl.results.plan import commands, missing_runs
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> Options:
         else:
             overrides.append(argument)
     if "table" not in values:
-        names = ", ".join(table_names(config_directory() / "table"))
+        names = ", ".join(sorted(find_configs("table", "**/*.yaml")))
         raise ConfigError(f"`table` is missing: {USAGE}. The tables are {names}; `table=list` shows them.")
     for key in SWITCHES:
         if values.get(key, "false").lower() not in ("true", "false"):
@@ -125,7 +125,7 @@ def ask(options: Options) -> Asked:
     Raises:
         ConfigError: There is no such table or row, or the seeds of the choice are not among those of the jobs.
     """
-    definition = only_rows(load_definition(config_directory() / "table", options.table), options.rows)
+    definition = only_rows(load_definition(find_root("table", options.table), options.table), options.rows)
     if options.choose_on is not None:
         definition = replace(definition, choose_on=options.choose_on)
     plan = plan_table(definition, options.overrides)

@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mtl.config.build import config_directory
 from mtl.config.entry import guarded
 from mtl.config.pages import refresh_pages, write_page
+from mtl.config.plugins import find_configs, find_root
 from mtl.config.sweeps import plan_table, table_state
 from mtl.config.table_options import Asked, Content, Options, ask, content, parse, read
 from mtl.results.choice import needed
-from mtl.results.definition import load_definition, table_names
+from mtl.results.definition import load_definition
 from mtl.results.paper_rendering import to_csv, to_latex, to_markdown, to_rich
 from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
 from mtl.results.runs import Run
@@ -56,9 +56,8 @@ def _listing(runs: Sequence[Run]) -> Table:
     grid = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("table", "title", "published", "runs here"):
         grid.add_column(title, overflow="fold", no_wrap=title == "table")
-    root = config_directory() / "table"
-    for name in table_names(root):
-        definition = load_definition(root, name)
+    for name in sorted(find_configs("table", "**/*.yaml")):
+        definition = load_definition(find_root("table", name), name)
         state = table_state(definition)
         if isinstance(state, int):
             jobs = plan_table(definition).jobs if any(run.experiment == definition.experiment for run in runs) else ()

@@ -108,8 +108,13 @@ def code_version(run: Run) -> str:
 
 def _check_mixed(runs: Sequence[Run], allow_mixed: bool) -> list[str]:
     warnings = []
+    packages = sorted({name for run in runs for name in run.plugins})
     for what, values in (
         ("code versions", {str(run.path): code_version(run) for run in runs}),
+        *(
+            (f"versions of `{name}`", {str(run.path): run.plugins[name] for run in runs if name in run.plugins})
+            for name in packages
+        ),
         (
             "selection rules",
             {str(run.path): str(run.selection.get("rule", "unknown")) for run in runs if run.completed},

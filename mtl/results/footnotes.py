@@ -184,6 +184,13 @@ def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
             f"WARNING: {len(commits)} commits, {dirty} of {len(runs)} runs from a tree with uncommitted changes: "
             "differences between rows may come from the code."
         )
+    packages = sorted({(name, files) for run in runs for name, files in run.plugins.items()})
+    if packages:
+        several = len(packages) > len({name for name, _ in packages})
+        notes.append(
+            f"{'WARNING: several versions of one of the packages' if several else 'Packages'} outside the framework, "
+            f"by the digest of their files: {', '.join(' '.join(pair) for pair in packages)}."
+        )
     settings = Counter(run.setting_hash for run in runs)
     if len(settings) > 1:
         notes.append(

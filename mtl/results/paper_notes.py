@@ -80,6 +80,9 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
     )
     versions = Counter(code_version(run) for run in runs)
     result.append(f"Code: git {_listing(versions)}.")
+    packages = Counter(f"{name} {files}" for run in runs for name, files in run.plugins.items())
+    if packages:
+        result.append(f"Packages outside the framework, by the digest of their files: {_listing(packages)}.")
     if any(version.endswith("+changes") for version in versions):
         result.append("WARNING: runs come from a tree with uncommitted changes; the commit does not say what ran.")
     machines = Counter(f"{run.device or 'unknown device'}, {run.num_threads or 'unknown'} threads" for run in runs)

@@ -86,6 +86,11 @@ class Run:
         return len(self.tasks)
 
     @property
+    def plugins(self) -> dict[str, str]:
+        """Packages outside mtl that the run used -> digest of their Python files."""
+        return {name: str(state["files"]) for name, state in (self.git.get("plugins") or {}).items()}
+
+    @property
     def is_single_task(self) -> bool:
         """Whether exactly one task was trained."""
         return self.num_tasks == 1

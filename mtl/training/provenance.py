@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,34 @@ CODE = ("mtl", "configs", "scripts", "pyproject.toml")
 """What of a checkout a number can depend on."""
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the code and whether the working tree differs from it; both None outside a git checkout."""
-    here = Path(__file__).parent
+def git_state(plugins: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """Commit of the code and whether the working tree differs from it; both None outside a git checkout.
+
+    Args:
+        plugins: Packages outside mtl that a run uses, name -> directory. With any there is a further key `plugins`:
+            for each the same of its own checkout, and `files`, the digest of its Python files.
+    """
+    state = _checkout(Path(__file__).parent, [f":/{part}" for part in CODE])
+    if plugins:
+        state["plugins"] = {
+            name: {**_checkout(directory, ["."]), "files": source_digest(directory)}
+            for name, directory in sorted(plugins.items())
+        }
+    return state
+
+
+def source_digest(directory: Path) -> str:
+    """Digest of the names and contents of all Python files below a directory."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*.py")):
+        digest.update(f"{path.relative_to(directory).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _checkout(directory: Path, parts: Sequence[str]) -> dict[str, Any]:
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        status = _git(here, "status", "--porcelain", "--", *(f":/{part}" for part in CODE))
+        commit = _git(directory, "rev-parse", "HEAD")
+        status = _git(directory, "status", "--porcelain", "--", *parts)
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(status)}

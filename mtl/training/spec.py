@@ -1,7 +1,8 @@
 """Everything one run is made of, built and checked, before data is read."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -31,6 +32,7 @@ class RunSpec:
         scheduler_interval: `epoch` or `step`.
         trainer: Loop settings.
         tracking: Record settings.
+        plugins: Packages outside mtl that parts come from: name -> directory.
     """
 
     names: Mapping[str, str]
@@ -45,3 +47,4 @@ class RunSpec:
     scheduler_interval: str
     trainer: TrainerSettings
     tracking: TrackingSettings
+    plugins: Mapping[str, Path] = field(default_factory=dict)

@@ -27,7 +27,7 @@ def head(spec: RunSpec, device: torch.device) -> dict[str, Any]:
         "options": {key: spec.config[key] for key in ("strategy", "optimizer")},
         "note": spec.strategy.note,
         "data_note": spec.data.note,
-        "git": git_state(),
+        "git": git_state(spec.plugins),
         "config_hash": config_hash(spec.config),
         "setting_hash": setting_hash(spec.config),
         "versions": versions(),

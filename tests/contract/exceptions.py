@@ -4,6 +4,9 @@ The tests of `test_laws.py` and `test_law_12.py` read it, and fail where an exce
 docs/strategies.md prints it.
 """
 
+import yaml
+
+from mtl.config.plugins import plugin_packages
 from tests.problems import VARIANTS
 
 LAWS = {
@@ -64,6 +67,11 @@ EXCEPTIONS: dict[tuple[str, ...], str] = {
 }
 """(law, method) or (law, method, level) -> reason."""
 
+for directory in plugin_packages().values():
+    if (directory / "law_exceptions.yaml").is_file():  # law -> method -> reason
+        own = yaml.safe_load((directory / "law_exceptions.yaml").read_text(encoding="utf-8"))
+        EXCEPTIONS |= {(law, method): why for law, methods in own.items() for method, why in methods.items()}
+
 
 def excused(law: str, variant: str) -> bool:
     """Whether a variant (a key of `VARIANTS`) is excepted from a law."""
@@ -74,7 +82,8 @@ def excused(law: str, variant: str) -> bool:
 
 def hint(law: str, variant: str) -> str:
     """What to do where a law fails for a method that breaks it by definition."""
-    return f"A bug; or, if it lies in the method: add ({law!r}, {VARIANTS[variant].name!r}) to {__file__}"
+    place = f"{__file__}, or to law_exceptions.yaml of a package of your own"
+    return f"A bug; or, if it lies in the method: add ({law!r}, {VARIANTS[variant].name!r}) to {place}"
 
 
 WITHOUT_PAPER = {

@@ -258,7 +258,7 @@ def test_law_09_reported_cost_is_what_hooks_count(name, every):
         strategy = build_strategy(name)
         if not isinstance(strategy, GradientStrategy) or not strategy.aggregator.gives_weights:
             pytest.skip("has no weights_every")
-        overrides.append(f"strategy.weights_every={every}")
+        overrides.append(f"++strategy.weights_every={every}")
     assert_cost_is_counted(build_strategy(name, *overrides))
 
 

@@ -121,13 +121,14 @@ def test_the_tuned_sum_has_at_least_seven_points(path):
 
 
 def test_a_sweep_that_is_missing_or_has_no_seeds_is_refused(tmp_path, monkeypatch):
-    from mtl.config import sweeps
+    from mtl.config import plugins, sweeps
 
     definition = load_definition(ROOT, "community/multidigits")
     for group, name in (("dataset", definition.dataset), ("experiment", definition.experiment)):
         (tmp_path / group / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / group / f"{name}.yaml").touch()
-    monkeypatch.setattr(sweeps, "config_directory", lambda: tmp_path)
+    for module in (plugins, sweeps):
+        monkeypatch.setattr(module, "config_directory", lambda: tmp_path)
     with pytest.raises(ConfigError, match=r"There is no sweep `community/multidigits/single_task`"):
         plan_table(definition)
     (tmp_path / "sweep/community/multidigits").mkdir(parents=True)
