@@ -47,9 +47,6 @@ class MultiTaskObjective:
         specs: The tasks; index k everywhere refers to this order.
         partition: Shared and task-specific parameters. By default proven here by autograd reachability.
         input_shape: Shape of one sample, needed for the proof.
-
-    Attributes:
-        parameters: All that are trained, shared ones first.
     """
 
     def __init__(
@@ -66,7 +63,6 @@ class MultiTaskObjective:
             assert input_shape is not None, "either `input_shape` or `partition` is needed"
             partition = prove_partition(model, input_shape)
         self.partition = partition
-        self.parameters = [*partition.shared, *(p for own in partition.task_specific.values() for p in own)]
         self.input_shape = input_shape
         self._list_buffers()
 

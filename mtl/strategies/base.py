@@ -164,11 +164,7 @@ class Strategy(ABC):
 
     def _check_gradients(self, batch: Batch) -> None:
         """Raise NonFiniteError if a gradient about to be applied is NaN or infinite; look for its task only then."""
-<<<<<<< HEAD
-        gradients = [p.grad for p in self.objective.parameters if p.grad is not None]
-=======
         gradients = [p.grad for p in self._parameters if p.grad is not None]
->>>>>>> bench
         if not gradients or math.isfinite(sum_of_norms(gradients)):
             return
         self._clear_gradients()
