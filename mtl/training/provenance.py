@@ -110,7 +110,7 @@ UNNUMERIC = (
     "compile",
 )
 """What moves nothing, or rounding alone."""
-DEFAULTS = {"precision": "float32"}
+DEFAULTS = {"precision": "float32", "ema": 0.0}
 """Keys of a later version at the values that say what was before: with them a run has the hash that it had."""
 
 

@@ -36,3 +36,13 @@ def test_places_and_cuts_do_not_count_and_sizes_do(digest):
 @pytest.mark.parametrize("switch", [{"dataset__legacy_metrics": True}, {"backbone__norm_eval": "batch"}])
 def test_the_evaluation_batch_counts_where_results_depend_on_it(digest, switch):
     assert digest(changed(**switch)) != digest(changed(**switch, dataset__eval_batch_size=3))
+
+
+@pytest.mark.parametrize(
+    ("later", "other"), [(("trainer", "precision", "float32"), "bfloat16"), (("strategy", "ema", 0.0), 0.5)]
+)
+def test_runs_made_before_an_option_existed_keep_their_hash(later, other):
+    """A key that a later version added, at the value that says what was before, makes no run a stranger."""
+    group, key, before = later
+    assert config_hash(changed(**{f"{group}__{key}": before})) == config_hash(CONFIG)
+    assert config_hash(changed(**{f"{group}__{key}": other})) != config_hash(CONFIG)
