@@ -55,3 +55,15 @@ def test_gradients_have_the_layout_of_their_parameters(name):
         handle.remove()
     assert seen
     assert all(seen)
+
+
+@pytest.mark.parametrize(("channels", "stride", "last"), [(3, 1, True), (16, 2, True), (12, 2, False)])
+def test_images_have_channels_last_unless_a_layer_corrupts_memory_with_them(channels, stride, last):
+    """Strided pointwise convolutions of few channels crash in their backward: tests/unit/models has such networks."""
+    seen = []
+    backbone = nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1), nn.Conv2d(channels, 6, 1, stride=stride), nn.Flatten()
+    )
+    backbone[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    MultiTaskModel(backbone, {"a": nn.Linear(6 * (8 // stride) ** 2, 1)})(torch.randn(2, 3, 8, 8))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == last
