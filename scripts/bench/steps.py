@@ -135,9 +135,12 @@ FAMILIES: dict[type, str] = {
 
 
 def strategies() -> dict[str, str]:
-    """Files of configs/strategy -> `gradient`, `sequential` or `loss`; without those that need more than a batch."""
+    """Files of configs/strategy -> family in the sense of the rows; without those that need more than a batch.
+
+    `gradient`, `sequential`, `loss`, or `features`: a gradient strategy that goes through the backbone once a step.
+    """
     return {
-        method.name: FAMILIES[method.strategy]
+        method.name: "features" if method.node.get("level") in ("features", "last_layer") else FAMILIES[method.strategy]
         for method in catalog()
         if method.strategy in FAMILIES and not issubclass(method.documented, FromTorchJD)
     }

@@ -22,8 +22,8 @@ from mtl.tracking import JsonlTracker, make_progress
 from mtl.training.trainer import Trainer
 
 NAME = "trainer"
-STEPS = {"lenet": 30, "unet": 4}
-"""Of one epoch, which is a turn."""
+STEPS = {"lenet": 40, "unet": 20}
+"""Of one epoch, which is a turn: a whole number of times the steps between two lines of the record."""
 SETTINGS = {"lenet": LENET, "unet": UNET}
 BARS = {"lenet": 1.02, "unet": 1.005}
 
@@ -46,6 +46,7 @@ def whole(setting: Setting, steps: int) -> Contender:
     loaders = {"train": _loader(setting, problem, steps), "test": _loader(setting, problem, 1)}
     place = tempfile.TemporaryDirectory(prefix="mtl-bench-")
     settings = replace(spec.trainer, max_epochs=1)
+    assert steps % spec.tracking.log_every_steps == 0, "a turn should record as many steps as a run does"
     epochs = itertools.count()
 
     def turn() -> float:
