@@ -95,10 +95,20 @@ def undefined(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
             )
             for column in columns
         }
-        bad = ", ".join(f"{name} ({count} of {len(row.per_seed)} seeds)" for name, count in counts.items() if count)
-        if bad:
-            found.append(f"{row.label} has undefined metrics, so no mean of them, no Delta_m and no mean rank: {bad}")
+        found += undefined_text(row.label, counts, len(row.per_seed))
     return found
+
+
+def undefined_text(label: str, counts: Mapping[str, int], seeds: int) -> list[str]:
+    """What a row says about its undefined metrics; nothing if there are none.
+
+    Args:
+        label: Name of the row.
+        counts: Metric -> number of seeds where it is undefined.
+        seeds: Number of seeds of the row.
+    """
+    bad = ", ".join(f"{name} ({count} of {seeds} seeds)" for name, count in counts.items() if count)
+    return [f"{label} has undefined metrics, so no mean of them, no Delta_m and no mean rank: {bad}"] if bad else []
 
 
 def undefined_on_validation(runs: Sequence[Run]) -> list[str]:
