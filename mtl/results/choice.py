@@ -136,7 +136,8 @@ def _without_units(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[
 def _scores(runs: Sequence[Run]) -> dict[str, float]:
     """Task -> mean over seeds of its primary validation metric, higher = better; NaN if undefined for a seed.
 
-    Repeats of a seed are averaged first, so that every seed counts once. A task that is undefined for every candidate says nothing about which is best, and is left out by the caller.
+    Repeats of a seed are averaged first, so that every seed counts once. A task that is undefined for every candidate
+    says nothing about which is best, and is left out by the caller.
     """
     values: dict[str, dict[int, list[float]]] = {}
     for run in runs:

@@ -524,3 +524,13 @@ def test_differences_without_a_spread_have_no_verdict(runs):
     assert "no spread" in line_of(text, "Difference from uniform", "mgda_ub")
     same = [with_value(run, "test", 80.0) if run.config_hash == "mgda_ub0.1" else run for run in runs]
     assert "equal" in line_of(text_of(table_of(same)), "Difference from uniform", "mgda_ub")
+
+
+def test_runs_on_different_data_are_refused(runs):
+    """A record of before has no fingerprint: that is unknown, not different."""
+    runs = [replace(run, data="" if run.seed else "+".join(run.tasks)) for run in runs]
+    table_of(runs)
+    mixed = [replace(run, data="f" * 64) if chosen_run(run, "mgda_ub0", 1) else run for run in runs]
+    with pytest.raises(UserError, match=r"(?s)same data.*2 fingerprints of the data of left, right.*allow_mixed=true"):
+        table_of(mixed)
+    assert "WARNING: Data are mixed" in text_of(table_of(mixed, allow_mixed=True))
