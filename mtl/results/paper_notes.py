@@ -10,6 +10,7 @@ from mtl.results.noise import ALPHA, BOOTSTRAP_SEED, EXACT_SEEDS, RESAMPLES
 from mtl.results.paper_table import PaperTable
 from mtl.results.plan import PlannedRun
 from mtl.results.runs import Run
+from mtl.results.sections import seconds_note
 from mtl.results.statistics import TIE_RULE
 
 
@@ -103,6 +104,7 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
             "CPU seconds: processor time of all threads of the training process; they compare methods where other work "
             "on the machine stretches the seconds that pass."
         )
+    result += [text] if (text := seconds_note(table)) else []
     rows_with_notes = {row.label: row.runs[0].note for row in table.rows if row.runs and row.runs[0].note}
     return result + [f"{label}: {note}." for label, note in rows_with_notes.items()]
 

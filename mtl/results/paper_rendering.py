@@ -127,9 +127,8 @@ def to_csv(table: PaperTable) -> str:
             ours, gap = cell.ours, cell.difference
             paper = cell.paper.value if cell.paper else None
             own = [_number(ours.mean), _number(ours.sd), ours.n] if ours else [None] * 3
-            end = [_number(gap.mean), gap.half_width, gap.verdict] if gap else [None] * 3
-            if ours and not math.isfinite(ours.mean):
-                end = [None, None, UNDEFINED]
+            verdict = UNDEFINED if ours and not math.isfinite(ours.mean) else gap.verdict if gap else None
+            end = [_number(gap.mean), gap.half_width, verdict] if gap else [None, None, verdict]
             writer.writerow(["cell", row.label, column.title, None, paper, *own, *end])
         for title in DELTAS:
             delta = row.delta_m.get(title)

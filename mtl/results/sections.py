@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mtl.results.budget import BUDGETS, common_budget, metrics_within
+from mtl.results.budget import BUDGETS, MOST_UNEVEN, SECONDS, common_budget, metrics_within, uneven_seconds
 from mtl.results.comparison import Cell
 from mtl.results.definition import ALL_TASKS, TableColumn
 from mtl.results.noise import EQUAL, LARGER, NO_SPREAD, ONE_SEED, UNDEFINED, WITHIN, Difference
 from mtl.results.paper_table import COSTS, DELTAS, PaperCell, PaperRow, PaperTable
+from mtl.results.runs import Run
 from mtl.results.statistics import mean, sample_sd
 
 WIDTH = 120
@@ -222,11 +223,11 @@ def _paired_cells(one: Difference) -> tuple[str, ...]:
 def _budgets(table: PaperTable) -> list[Section]:
     """Values at the largest budget that every multi-task row spent."""
     rows = [row for row in table.rows if row.runs and not row.definition.is_single_task]
+    done = _budget_runs(table)
     result = []
     for budget in BUDGETS:
-        done = [run for row in rows for run in row.runs if run.completed]
         limit = common_budget(done, budget)
-        if limit is None or len(rows) < 2:
+        if limit is None or len(rows) < 2 or (budget == SECONDS and seconds_note(table)):
             continue
         lines = []
         for row in rows:
@@ -237,6 +238,21 @@ def _budgets(table: PaperTable) -> list[Section]:
         header = ("method", *(f"{column.title}{_arrow(table, column)}" for column in table.columns))
         result += _split(Section(title, header, tuple(lines)))
     return result
+
+
+def _budget_runs(table: PaperTable) -> list[Run]:
+    return [run for row in table.rows if not row.definition.is_single_task for run in row.runs if run.completed]
+
+
+def seconds_note(table: PaperTable) -> str:
+    """Why there is no view of equal training seconds; empty if there is one, or nothing to show in it."""
+    uneven = uneven_seconds(_budget_runs(table))
+    if uneven is None or uneven <= MOST_UNEVEN:
+        return ""
+    return (
+        f"No view of equal training seconds: seconds per CPU second differ by a factor of {uneven:.1f} between runs, "
+        f"so other work on the machine would decide it (shown up to {MOST_UNEVEN}). Compare by CPU seconds of training."
+    )
 
 
 def _budget_cell(

@@ -534,3 +534,18 @@ def test_runs_on_different_data_are_refused(runs):
     with pytest.raises(UserError, match=r"(?s)same data.*2 fingerprints of the data of left, right.*allow_mixed=true"):
         table_of(mixed)
     assert "WARNING: Data are mixed" in text_of(table_of(mixed, allow_mixed=True))
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1.4, True), (1.6, False), (None, True)])
+def test_equal_seconds_are_shown_only_where_seconds_passed_evenly(runs, factor, shown):
+    """Runs made side by side on a busy machine: seconds are not what a method needs. Unknown CPU time shows them."""
+
+    def spent(run):
+        wall = 60.0 * (factor or 9.0) if run.config_hash == "mgda_ub0.1" and run.seed == 1 else 60.0
+        cpu = {} if factor is None else {"train_cpu_seconds": 50.0}
+        return replace(run, cost={**run.cost, "train_seconds": wall, **cpu}, selection={"rule": "last"})
+
+    text = text_of(table_of([spent(run) for run in runs]))
+    assert ("## Equal training seconds" in text) == shown
+    assert ("## Equal CPU seconds of training" in text) == (factor is not None)
+    assert ("No view of equal training seconds: seconds per CPU second differ by a factor of 1.6" in text) != shown
