@@ -12,11 +12,12 @@ from mtl.config.table_options import Options as TableOptions
 from mtl.errors import ConfigError, RunDirectoryError, UserError
 from mtl.results.assignment import assign
 from mtl.results.choice import needed
+from mtl.results.methods import group_methods
 from mtl.results.paper_figures import METHODS_KINDS, TABLE_KINDS, FigureDefinition, figure_names, load_figure
 from mtl.results.paper_figures.points import split_row
 from mtl.results.paper_table import build_table
 from mtl.results.plan import commands, missing_runs
-from mtl.results.runs import Method, Run, group_methods
+from mtl.results.runs import Method, Run
 
 SWITCHES = ("plan", "published", "allow_mixed")
 KEYS = ("figure", "runs", "out", "table", "experiment", "strategy", *SWITCHES)

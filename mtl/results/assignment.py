@@ -9,8 +9,9 @@ import yaml
 from mtl.errors import UserError
 from mtl.results.choice import Chosen, choose, choose_row
 from mtl.results.definition import TableDefinition, TableRow
+from mtl.results.footnotes import data_text
 from mtl.results.plan import PlannedRun
-from mtl.results.runs import Run
+from mtl.results.runs import Run, mixed_data
 
 UNCOMPARED = (
     "tasks",
@@ -49,7 +50,7 @@ def assign(
     its own takes those of the same strategy, and the table says in which keys they differ.
 
     Raises:
-        UserError: Settings, code versions or selection rules are mixed, and `allow_mixed` is false.
+        UserError: Settings, data, code versions or selection rules are mixed, and `allow_mixed` is false.
     """
     ordered = sorted(runs, key=lambda run: str(run.path))
     ours = [run for run in ordered if run.experiment == definition.experiment]
@@ -135,6 +136,13 @@ def _check_mixed(runs: Sequence[Run], allow_mixed: bool) -> list[str]:
                 "again, give the directory of one kind, or say `allow_mixed=true`; the table will then say so."
             )
         warnings.append(f"{len(kinds)} {what} are mixed (allow_mixed=true):\n{text}")
+    for same in mixed_data(runs):
+        if not allow_mixed:
+            raise UserError(
+                f"One table should hold runs on the same data. Found {data_text(same)}\nRun the older ones again, give "
+                "the directory of one kind, or say `allow_mixed=true`; the table will then say so."
+            )
+        warnings.append(f"Data are mixed (allow_mixed=true): {data_text(same)}")
     return warnings
 
 

@@ -10,18 +10,28 @@ from typing import Any
 from mtl.results.runs import Run
 from mtl.results.statistics import mean
 
-BUDGETS = {
-    "optimizer steps": "optimizer_steps",
-    "training seconds": "train_seconds",
-    "CPU seconds of training": "train_cpu_seconds",
-}
+SECONDS, CPU_SECONDS = "training seconds", "CPU seconds of training"
+BUDGETS = {"optimizer steps": "optimizer_steps", SECONDS: "train_seconds", CPU_SECONDS: "train_cpu_seconds"}
 """Title -> field of a run's cost."""
+MOST_UNEVEN = 1.5
+"""Where seconds per CPU second of runs differ by more than this factor, equal seconds were not equal budgets."""
 
 
 def spent(run: Run, budget: str) -> float | None:
     """Total of a budget that a run used; None if its summary does not say."""
     value = run.cost.get(BUDGETS[budget])
     return None if value is None or not run.steps else float(value)
+
+
+def uneven_seconds(runs: Sequence[Run]) -> float | None:
+    """How unevenly seconds passed: the largest over the smallest ratio of seconds to CPU seconds; None if unknown."""
+    ratios = []
+    for run in runs:
+        wall, cpu = spent(run, SECONDS), spent(run, CPU_SECONDS)
+        if not wall or not cpu:
+            return None
+        ratios.append(wall / cpu)
+    return max(ratios) / min(ratios) if ratios else None
 
 
 def common_budget(runs: Sequence[Run], budget: str) -> float | None:

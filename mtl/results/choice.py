@@ -23,6 +23,7 @@ class Chosen:
         compared: Number of candidates that the choice was among: those with the most completed seeds.
         seeds: Seeds whose validation scores made the choice; empty where nothing was chosen.
         lost: Number of runs of the other candidates that did not complete.
+        undefined: Number of compared candidates that could not be chosen, because a validation metric is undefined.
     """
 
     choice: str
@@ -34,6 +35,7 @@ class Chosen:
     compared: int = 1
     seeds: tuple[int, ...] = ()
     lost: int = 0
+    undefined: int = 0
 
 
 def choose_row(jobs: Sequence[PlannedRun], runs: Sequence[Run], choose_on: Collection[int] = ()) -> tuple[Chosen, ...]:
@@ -80,6 +82,8 @@ def choose(
 ) -> Chosen | None:
     """The candidate with the best validation score, among those with the most completed seeds. Never by test.
 
+    One with an undefined validation metric, where others are defined, cannot be chosen.
+
     Args:
         candidates: Choice as text -> runs.
         planned: Number of candidates that there should be.
@@ -95,12 +99,14 @@ def choose(
     seeds = {key: {run.seed for run in runs} for key, runs in scored.items()}
     most = max(map(len, seeds.values()))
     eligible = [key for key in candidates if len(seeds[key]) == most]
-    compared, note = len(eligible), ""
+    compared, undefined, note = len(eligible), 0, ""
     if len(eligible) > 1 and most:
         scores = _without_units({key: _scores(scored[key]) for key in eligible})
         tasks = {task for values in scores.values() for task, value in values.items() if math.isfinite(value)}
-        known = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
-        if not known or any(math.isnan(value) for value in known.values()):
+        found = {key: mean([values.get(task, math.nan) for task in tasks]) for key, values in scores.items() if tasks}
+        known = {key: value for key, value in found.items() if math.isfinite(value)}
+        undefined = len(eligible) - len(known)
+        if not known:
             note = "no validation metrics, or undefined ones, so nothing could be chosen"
             return Chosen("", (), len(candidates), planned, complete, note, compared)
         eligible = [max(known, key=lambda key: known[key])]
@@ -110,7 +116,7 @@ def choose(
     choice, by = (eligible[0], tuple(sorted(seeds[eligible[0]]))) if not note else ("", ())
     by = by if len(candidates) > 1 else ()
     lost = sum(not run.completed for same in candidates.values() for run in same) - sum(not r.completed for r in runs)
-    return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by, lost)
+    return Chosen(choice, runs, len(candidates), planned, complete, note, compared, by, lost, undefined)
 
 
 def _without_units(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -130,9 +136,10 @@ def _without_units(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[
 def _scores(runs: Sequence[Run]) -> dict[str, float]:
     """Task -> mean over seeds of its primary validation metric, higher = better; NaN if undefined for a seed.
 
-    A task that is undefined for every candidate says nothing about which is best, and is left out by the caller.
+    Repeats of a seed are averaged first, so that every seed counts once. A task that is undefined for every candidate
+    says nothing about which is best, and is left out by the caller.
     """
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         if run.completed:
             for task, infos in run.tasks.items():
@@ -140,5 +147,5 @@ def _scores(runs: Sequence[Run]) -> dict[str, float]:
                     if info.primary:
                         value = run.value("val", task, name)
                         signed = math.nan if value is None else value if info.higher_is_better else -value
-                        values.setdefault(task, []).append(signed)
-    return {task: mean(same) for task, same in values.items()}
+                        values.setdefault(task, {}).setdefault(run.seed, []).append(signed)
+    return {task: mean([mean(same) for same in seeds.values()]) for task, seeds in values.items()}

@@ -1,8 +1,10 @@
 """The types of a comparison: columns, cells, rows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mtl.results.noise import UNDEFINED
 from mtl.results.runs import Method
 
 COSTS = ("ms/step", "backbone backwards/step", "optimizer steps/step")
@@ -32,7 +34,9 @@ class Cell:
     n: int
 
     def text(self, decimals: int) -> str:
-        """Mean ± sd."""
+        """Mean ± sd; in words if a seed's value is undefined."""
+        if not math.isfinite(self.mean):
+            return UNDEFINED
         centre = f"{self.mean:.{decimals}f}"
         return centre if self.sd is None else f"{centre} ± {self.sd:.{decimals}f}"
 

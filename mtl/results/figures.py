@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mtl.errors import UserError
 from mtl.results.comparison import Column, Comparison, Row
 from mtl.results.drawing import GREY, canvas, save
-from mtl.results.runs import SINGLE_TASK, Method, Run, group_methods
+from mtl.results.methods import group_methods
+from mtl.results.runs import SINGLE_TASK, Method, Run
 from mtl.results.statistics import mean, sample_sd
 from mtl.results.styles import UNITS, method_styles
 from mtl.results.tables import compare

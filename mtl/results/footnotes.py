@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mtl.results.comparison import Cell, Column, Row
-from mtl.results.runs import Run
+from mtl.results.runs import Run, mixed_data
 from mtl.results.statistics import TIE_RULE
 
 
@@ -95,10 +95,30 @@ def undefined(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
             )
             for column in columns
         }
-        bad = ", ".join(f"{name} ({count} of {len(row.per_seed)} seeds)" for name, count in counts.items() if count)
-        if bad:
-            found.append(f"{row.label} has undefined metrics, so no mean of them, no Delta_m and no mean rank: {bad}")
+        found += undefined_text(row.label, counts, len(row.per_seed))
     return found
+
+
+def undefined_text(label: str, counts: Mapping[str, int], seeds: int) -> list[str]:
+    """What a row says about its undefined metrics; nothing if there are none.
+
+    Args:
+        label: Name of the row.
+        counts: Metric -> number of seeds where it is undefined.
+        seeds: Number of seeds of the row.
+    """
+    bad = ", ".join(f"{name} ({count} of {seeds} seeds)" for name, count in counts.items() if count)
+    return [f"{label} has undefined metrics, so no mean of them, no Delta_m and no mean rank: {bad}"] if bad else []
+
+
+def data_text(runs: Sequence[Run]) -> str:
+    """Which fingerprints of the data there are among runs of one setting and task selection."""
+    counts = Counter(run.data for run in runs)
+    lines = [
+        f"  {data[:12]}: {count} runs, e.g. {next(run.path for run in runs if run.data == data)}"
+        for data, count in sorted(counts.items())
+    ]
+    return f"{len(counts)} fingerprints of the data of {', '.join(runs[0].tasks)}:\n" + "\n".join(lines)
 
 
 def undefined_on_validation(runs: Sequence[Run]) -> list[str]:
@@ -167,6 +187,7 @@ def _notes_on_protocol(runs: Sequence[Run]) -> list[str]:
     notes = [f"Data: {listing(run.data_note or 'official' for run in runs)}."] if data != {""} else []
     if len(data) > 1:
         notes.append("WARNING: runs on differently prepared data are mixed; they are not comparable.")
+    notes += [f"WARNING: data are mixed (allow_mixed=true): {data_text(same)}" for same in mixed_data(runs)]
     notes += [f"Selection rule: {listing(str(run.selection.get('rule', 'unknown')) for run in runs)}."]
     notes += [f"WARNING: {text}." for text in undefined_on_validation(runs)]
     if done:

@@ -20,6 +20,9 @@ from mtl.results.statistics import mean, sample_sd
 ALPHA = 0.05
 POWER = 0.8
 LARGER, WITHIN, ONE_SEED = "larger than seed noise", "within seed noise", "one seed: no verdict"
+NO_SPREAD, EQUAL, UNDEFINED = "no spread: no verdict", "equal in every seed", "undefined"
+ROUNDING = 1e-12
+"""Spreads and differences below this share of the values are rounding."""
 EXACT_SEEDS = 5
 """Up to so many seeds all n^n resamples are listed; above, `RESAMPLES` are drawn with the seed `BOOTSTRAP_SEED`."""
 RESAMPLES, BOOTSTRAP_SEED = 10_000, 0
@@ -30,14 +33,17 @@ MAX_SEEDS = 1000
 class Difference:
     """A difference and what the seeds say about it.
 
+    Where there is no verdict (one seed, no spread, an undefined value) there is no interval, no p-value and no number
+    of seeds either: seeds that agree to the last digit are no proof that the next one will.
+
     Attributes:
-        mean: Of the differences.
-        sd: Their sample standard deviation; None for one seed.
+        mean: Of the differences; NaN if one is undefined.
+        sd: Their sample standard deviation; None for one seed or an undefined value.
         n: Number of seeds.
-        half_width: Of the 95 % interval of Student's t; None for one seed.
-        p_value: Two-sided; None for one seed.
-        bootstrap: 95 % percentile interval of the paired bootstrap; None for one seed.
-        seeds_needed: Seeds for 80 % power at this mean and spread; None if more than 1000 or for one seed.
+        half_width: Of the 95 % interval of Student's t; None without a verdict.
+        p_value: Two-sided; None without a verdict.
+        bootstrap: 95 % percentile interval of the paired bootstrap; None without a verdict.
+        seeds_needed: Seeds for 80 % power at this mean and spread; None if more than 1000 or without a verdict.
     """
 
     mean: float
@@ -50,29 +56,40 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`LARGER` if the t interval leaves out 0; with one seed there is no verdict."""
-        if self.half_width is None:
+        """`LARGER` if the t interval leaves out 0, else `WITHIN`; otherwise why there is no such verdict."""
+        if not math.isfinite(self.mean):
+            return UNDEFINED
+        if self.sd is None:
             return ONE_SEED
+        if self.half_width is None:
+            return NO_SPREAD if self.mean else EQUAL
         return LARGER if abs(self.mean) > self.half_width else WITHIN
 
 
 def paired_difference(ours: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
     """Difference of two methods over the seeds they share; None if they share none."""
     shared = sorted(set(ours) & set(other))
-    return difference([ours[seed] - other[seed] for seed in shared]) if shared else None
+    if not shared:
+        return None
+    scale = max(abs(values[seed]) for seed in shared for values in (ours, other))
+    return difference([ours[seed] - other[seed] for seed in shared], scale=scale)
 
 
-def difference(values: Sequence[float], uncertainty: float = 0.0) -> Difference:
+def difference(values: Sequence[float], uncertainty: float = 0.0, scale: float = 0.0) -> Difference:
     """What differences say; one per seed, at least one.
 
     Args:
         values: The differences.
         uncertainty: Half-width of the 95 % interval of the other side where it is a published value with one; added in
             quadrature. A published value without one is taken as exact.
+        scale: Size of the values that were subtracted: what is small beside it is rounding.
     """
     centre, sd, n = mean(values), sample_sd(values), len(values)
-    if sd is None:
+    if sd is None or not math.isfinite(centre):
         return Difference(centre, None, n, None, None, None, None)
+    rounding = ROUNDING * max(scale, *map(abs, values)) if math.isfinite(scale) else 0.0
+    if sd <= rounding:
+        return Difference(0.0 if abs(centre) <= rounding else centre, 0.0, n, None, None, None, None)
     half = math.hypot(half_width(sd, n), uncertainty)
     return Difference(
         centre, sd, n, half, _p_value(centre, sd, n), bootstrap_interval(values), seeds_needed(centre, sd)
@@ -95,8 +112,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _p_value(centre: float, sd: float, n: int) -> float:
-    if sd == 0:
-        return 1.0 if centre == 0 else 0.0
     return float(2 * stats.t.sf(abs(centre) / (sd / math.sqrt(n)), n - 1))
 
 
@@ -130,10 +145,11 @@ def power(effect: float, n: int) -> float:
 def seeds_needed(centre: float, sd: float) -> int | None:
     """Smallest number of paired seeds with `POWER`, if mean and spread are as observed; None above `MAX_SEEDS`.
 
+    None without a spread too: a difference with sd 0 would need two seeds, which says nothing.
     A difference and spread observed on two or three seeds are themselves rough; so is this number.
     """
     if sd == 0:
-        return 2 if centre else None
+        return None
     effect = abs(centre) / sd
     if not math.isfinite(effect) or _enough(effect, MAX_SEEDS) is False:
         return None

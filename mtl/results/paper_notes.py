@@ -1,13 +1,16 @@
 """What has to stand below a paper's table."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from mtl.results.assignment import code_version
-from mtl.results.footnotes import undefined_on_validation
+from mtl.results.footnotes import undefined_on_validation, undefined_text
 from mtl.results.noise import ALPHA, BOOTSTRAP_SEED, EXACT_SEEDS, RESAMPLES
 from mtl.results.paper_table import PaperTable
 from mtl.results.plan import PlannedRun
+from mtl.results.runs import Run
+from mtl.results.sections import seconds_note
 from mtl.results.statistics import TIE_RULE
 
 
@@ -24,6 +27,7 @@ def notes(table: PaperTable, missing: Sequence[PlannedRun], commands: Sequence[s
     if extra:
         result.append(f"WARNING: not the protocol of this table, but with {' '.join(extra)}.")
     result += [f"WARNING: {problem}" for problem in table.problems]
+    result += [f"WARNING: {text}." for text in _undefined(table)]
     result += _runs(table, missing)
     result += _baseline(table, missing, commands)
     result += table.assignment.notes
@@ -59,6 +63,13 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
             if one.seeds and one.compared < one.candidates
         ]
         result += [
+            f"WARNING: {row.label}: {one.undefined} of {one.compared} candidates have an undefined validation metric "
+            "and could not be chosen."
+            for one in row.chosen
+            if one.undefined
+        ]
+        result += [f"{'WARNING: ' if differ else ''}{row.label}: {text}." for text, differ in _repeats(row.runs)]
+        result += [
             f"{row.label}: {one.lost} runs of candidates that were not chosen did not complete."
             for one in row.chosen
             if one.lost
@@ -93,8 +104,43 @@ def _runs(table: PaperTable, missing: Sequence[PlannedRun]) -> list[str]:
             "CPU seconds: processor time of all threads of the training process; they compare methods where other work "
             "on the machine stretches the seconds that pass."
         )
+    result += [text] if (text := seconds_note(table)) else []
     rows_with_notes = {row.label: row.runs[0].note for row in table.rows if row.runs and row.runs[0].note}
     return result + [f"{label}: {note}." for label, note in rows_with_notes.items()]
+
+
+def _undefined(table: PaperTable) -> list[str]:
+    """Rows with undefined metrics, and the count of their seeds."""
+    found = []
+    for row in table.rows:
+        counts = {
+            column.title: sum(not math.isfinite(values.get(column.title, 0.0)) for values in row.per_seed.values())
+            for column in table.columns
+        }
+        found += undefined_text(row.label, counts, len(row.per_seed))
+    return found
+
+
+def _repeats(runs: Sequence[Run]) -> list[tuple[str, bool]]:
+    """What is to say about seeds that are there twice, and whether one code gave different results."""
+    same: dict[tuple[tuple[str, ...], int], list[Run]] = {}
+    for run in runs:
+        if run.completed:
+            same.setdefault((tuple(run.tasks), run.seed), []).append(run)
+    again = {seed for (_, seed), found in same.items() if len(found) > 1}
+    if not again:
+        return []
+    seeds = ", ".join(map(str, sorted(again)))
+    result = [(f"runs of seed {seeds} are there more than once; they are averaged and count as one seed", False)]
+    for found in same.values():
+        by_code: dict[str, list[Run]] = {}
+        for run in found:
+            by_code.setdefault(f"{run.config_hash} {code_version(run)}", []).append(run)
+        for repeats in by_code.values():
+            if any(one.metrics != repeats[0].metrics for one in repeats):
+                paths = ", ".join(str(one.path) for one in repeats)
+                result.append((f"one configuration, seed and code, different results: {paths}", True))
+    return result
 
 
 def _compared_on(table: PaperTable) -> str:
@@ -144,7 +190,8 @@ def _reading(table: PaperTable) -> list[str]:
         return result
     result.append(
         "Verdict: larger = larger than seed noise (Student's t over seeds, two-sided, level "
-        f"{ALPHA}); within = within seed noise; one seed = no verdict. A published value counts as exact, unless "
+        f"{ALPHA}); within = within seed noise; one seed, no spread (every seed differs by the same) = no verdict; "
+        "equal = no difference in any seed. A published value counts as exact, unless "
         "it has an interval. No correction for the number of comparisons."
     )
     if table.paired:

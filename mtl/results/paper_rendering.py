@@ -2,10 +2,12 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mtl.results.definition import TableDefinition
+from mtl.results.noise import UNDEFINED
 from mtl.results.paper_table import COSTS, DELTAS, PaperTable
 from mtl.results.sections import Section
 
@@ -109,7 +111,8 @@ def _escape(text: str) -> str:
 
 
 def to_csv(table: PaperTable) -> str:
-    """For programs: one line a row and column, in full precision, then one line a seed; a missing value is empty.
+    """For programs: one line a row and column, in full precision, then one line a seed; a missing value is empty,
+    and so is an undefined one, whose `verdict` says so.
 
     `kind` is cell, seed, delta_m, rank or cost; Delta_m positive = better; `difference` is ours minus the paper's.
     """
@@ -123,8 +126,9 @@ def to_csv(table: PaperTable) -> str:
             cell = row.cells[column.title]
             ours, gap = cell.ours, cell.difference
             paper = cell.paper.value if cell.paper else None
-            own = [ours.mean, ours.sd, ours.n] if ours else [None] * 3
-            end = [gap.mean, gap.half_width, gap.verdict] if gap else [None] * 3
+            own = [_number(ours.mean), _number(ours.sd), ours.n] if ours else [None] * 3
+            verdict = UNDEFINED if ours and not math.isfinite(ours.mean) else gap.verdict if gap else None
+            end = [_number(gap.mean), gap.half_width, verdict] if gap else [None, None, verdict]
             writer.writerow(["cell", row.label, column.title, None, paper, *own, *end])
         for title in DELTAS:
             delta = row.delta_m.get(title)
@@ -132,10 +136,15 @@ def to_csv(table: PaperTable) -> str:
             writer.writerow(["delta_m", row.label, title, None, row.paper_delta_m.get(title), *own, None, None, None])
         for seed, values in row.per_seed.items():
             for name, value in values.items():
-                writer.writerow(["seed", row.label, name, seed, None, value, *[None] * 5])
+                word = None if math.isfinite(value) else UNDEFINED
+                writer.writerow(["seed", row.label, name, seed, None, _number(value), *[None] * 4, word])
         if row.rank is not None:
             writer.writerow(["rank", row.label, "mean rank", None, None, row.rank, *[None] * 5])
         for title in COSTS:
             if title in row.cost:
                 writer.writerow(["cost", row.label, title, None, None, row.cost[title], *[None] * 5])
     return text.getvalue()
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -78,12 +78,19 @@ class PaperRow:
 
     @property
     def seeds_text(self) -> str:
-        """Number of seeds with every value, and lost runs; empty without runs."""
+        """Number of seeds with a value, smallest to largest over the columns, and lost runs; empty without runs.
+
+        Tasks of a single-task row may have run with different seeds, or not at all.
+        """
         if not self.runs:
             return ""
+        counts_of = {cell.ours.n for cell in self.cells.values() if cell.ours}
+        if self.definition.is_single_task and any(cell.ours is None for cell in self.cells.values()):
+            counts_of.add(0)
+        low, high = min(counts_of, default=0), max(counts_of, default=0)
         lost = [run.status for run in self.runs if not run.completed]
         counts = [f"{lost.count(status)} {status}" for status in ("diverged", "failed") if status in lost]
-        return f"{len(self.per_seed)}" + (f" (+{', '.join(counts)})" if counts else "")
+        return (f"{low}" if low == high else f"{low}..{high}") + (f" (+{', '.join(counts)})" if counts else "")
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ def _row(
         ours = [values[column.title] for values in per_seed.values() if column.title in values]
         gap = None
         if paper is not None and ours:
-            gap = difference([value - paper.value for value in ours], paper.ci or 0.0)
+            gap = difference([value - paper.value for value in ours], paper.ci or 0.0, abs(paper.value))
         cells[column.title] = PaperCell(paper, Cell(mean(ours), sample_sd(ours), len(ours)) if ours else None, gap)
     delta_seeds = {} if row.is_single_task else _deltas(seeds, baseline, pairs, infos, problems)
     deltas = {
@@ -251,8 +258,13 @@ def _deltas(
     infos: Mapping[str, Mapping[str, MetricInfo]],
     problems: list[str],
 ) -> dict[str, dict[int, float]]:
-    """Delta_m of every seed that has every value, against the mean single-task values."""
-    if not pairs or any(metric not in baseline.get(task, {}) for task, metric in pairs):
+    """Delta_m of every seed that has every value, against the mean single-task values.
+
+    Empty where a metric is undefined, in the baseline or for a seed: a mean of the others is not comparable.
+    """
+    if not pairs or any(not math.isfinite(baseline.get(task, {}).get(metric, math.nan)) for task, metric in pairs):
+        return {}
+    if not all(math.isfinite(value) for pair in pairs for value in _values(seeds, pair)):
         return {}
     directions = {task: {m: infos[task][m].higher_is_better for t, m in pairs if t == task} for task, _ in pairs}
     result: dict[str, dict[int, float]] = {title: {} for title in DELTAS}

@@ -1,12 +1,12 @@
-"""Run directories on disk: reading them, and joining runs that differ in nothing but the seed."""
+"""Run directories on disk, and the runs that make one row of a table."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import RunDirectoryError, UserError
+from mtl.errors import RunDirectoryError
 
 STATUSES = ("completed", "diverged", "failed")
 SINGLE_TASK = "single_task"
@@ -46,6 +46,7 @@ class Run:
         options: Configuration of the strategy and the optimizer, as `strategy` and `optimizer`.
         note: What has to stand beside every number of the strategy.
         data_note: What has to stand beside every number on the data.
+        data: Fingerprint of the data of the tasks trained; empty if unknown (older records, a run without data).
         config_hash: Hash of all that can move a number except the seed.
         setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
             other data, another network or another protocol.
@@ -76,6 +77,7 @@ class Run:
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     data_note: str = ""
+    data: str = ""
     device: str = ""
     num_threads: int = 0
     recorded: tuple[Mapping[str, Any], ...] | None = None
@@ -210,12 +212,17 @@ class Method:
         runs: Sorted by path; diverged and failed ones included.
         is_baseline: Whether it is the single-task row of its setting.
         note: Where the label stands for more than it says; empty otherwise.
+        stands: Whether it stands for its strategy: False for candidates that were not chosen, and for all of them if
+            none could be.
+        unsettled: Why no configuration of its strategy could be chosen; empty otherwise.
     """
 
     label: str
     runs: tuple[Run, ...]
     is_baseline: bool = False
     note: str = ""
+    stands: bool = True
+    unsettled: str = ""
 
     @property
     def completed(self) -> tuple[Run, ...]:
@@ -223,73 +230,13 @@ class Method:
         return tuple(run for run in self.runs if run.completed)
 
 
-def group_methods(runs: Iterable[Run]) -> list[Method]:
-    """Join runs into methods: same strategy and `config_hash`; single-task runs of a setting become one method.
+def mixed_data(runs: Iterable[Run]) -> list[tuple[Run, ...]]:
+    """Runs of one setting and task selection whose data are known to differ: one tuple such a selection.
 
-    When a task has single-task runs of several configurations, the one with the best mean primary metric on `val` is
-    the baseline, and the others stay methods of their own. The result does not depend on the order of `runs`.
-
-    Raises:
-        UserError: A task has several single-task configurations, and nothing on `val` to choose by.
+    A run without a fingerprint is of unknown data, not of other data.
     """
-    ordered = sorted(runs, key=lambda run: str(run.path))
-    settings = sorted({run.setting_hash for run in ordered})
-    hashes = sorted({run.config_hash for run in ordered})
-    methods: list[Method] = []
-    for setting in settings:
-        single = [run for run in ordered if run.is_single_task and run.setting_hash == setting]
-        if not single:
-            continue
-        label = SINGLE_TASK if len(settings) == 1 else f"{SINGLE_TASK} ({_short(setting, settings)})"
-        tasks = sorted({next(iter(run.tasks)) for run in single})
-        chosen = {_baseline_config([run for run in single if task in run.tasks], task) for task in tasks}
-        baseline = tuple(run for run in single if _identity(run) in chosen)
-        methods.append(Method(label, baseline, is_baseline=True))
-        for strategy, config in sorted({_identity(run) for run in single} - chosen):
-            rest = tuple(run for run in single if _identity(run) == (strategy, config))
-            name = f"{SINGLE_TASK} {next(iter(rest[0].tasks))}, {strategy} ({_short(config, hashes)})"
-            methods.append(Method(name, rest, note=f"not the baseline (worse on val), e.g. {rest[0].path}"))
-    several = [run for run in ordered if not run.is_single_task]
-    configs = sorted({_identity(run) for run in several})
-    for strategy, config in configs:
-        same = tuple(run for run in several if _identity(run) == (strategy, config))
-        if [name for name, _ in configs].count(strategy) == 1:
-            methods.append(Method(strategy, same))
-        else:
-            label = f"{strategy} ({_short(config, hashes)})"
-            methods.append(Method(label, same, note=f"configuration of {same[0].path}"))
-    return methods
-
-
-def _identity(run: Run) -> tuple[str, str]:
-    return run.strategy, run.config_hash
-
-
-def _short(value: str, others: Sequence[str]) -> str:
-    """The shortest beginning of `value`, at least 6 characters, that no other hash shares."""
-    for length in range(6, len(value)):
-        if sum(other.startswith(value[:length]) for other in others) == 1:
-            return value[:length]
-    return value
-
-
-def _baseline_config(runs: Sequence[Run], task: str) -> tuple[str, str]:
-    """Which configuration stands for single-task training of `task`."""
-    candidates = sorted({_identity(run) for run in runs if run.completed}) or sorted({_identity(run) for run in runs})
-    if len(candidates) == 1:
-        return candidates[0]
-    metric, info = next(((name, info) for name, info in runs[0].tasks[task].items() if info.primary), (None, None))
-    scores: list[tuple[float, tuple[str, str]]] = []
-    for candidate in candidates:
-        same = [run for run in runs if run.completed and _identity(run) == candidate]
-        values = [run.value("val", task, metric) for run in same] if metric is not None else []
-        found = [value for value in values if value is not None and value == value]
-        if info is None or not found or len(found) < len(values):
-            raise UserError(
-                f"Task {task} has single-task runs of {len(candidates)} configurations, and not all have a primary "
-                f"metric on split val to choose the baseline by, e.g. {runs[0].path}. "
-                "Keep the runs of one configuration."
-            )
-        mean = sum(found) / len(found)
-        scores.append((-mean if info.higher_is_better else mean, candidate))
-    return min(scores)[1]
+    same: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
+    for run in runs:
+        if run.data:
+            same.setdefault((run.setting_hash, tuple(sorted(run.tasks))), []).append(run)
+    return [tuple(found) for found in same.values() if len({run.data for run in found}) > 1]

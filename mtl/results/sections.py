@@ -1,18 +1,20 @@
 """A table as sections of text cells: what all outputs for people share. At most 120 characters wide, if cells allow."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mtl.results.budget import BUDGETS, common_budget, metrics_within
+from mtl.results.budget import BUDGETS, MOST_UNEVEN, SECONDS, common_budget, metrics_within, uneven_seconds
 from mtl.results.comparison import Cell
 from mtl.results.definition import ALL_TASKS, TableColumn
-from mtl.results.noise import LARGER, WITHIN, Difference
+from mtl.results.noise import EQUAL, LARGER, NO_SPREAD, ONE_SEED, UNDEFINED, WITHIN, Difference
 from mtl.results.paper_table import COSTS, DELTAS, PaperCell, PaperRow, PaperTable
+from mtl.results.runs import Run
 from mtl.results.statistics import mean, sample_sd
 
 WIDTH = 120
-SHORT = {LARGER: "larger", WITHIN: "within"}
-ONE = "one seed"
+SHORT = {LARGER: "larger", WITHIN: "within", ONE_SEED: "one seed", NO_SPREAD: "no spread", EQUAL: "equal"}
+NOT_YET, NONE_COMPLETED = "not yet evaluated", "no completed run"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def _block(table: PaperTable, column: TableColumn) -> list[list[str]]:
     arrow = _arrow(table, column)
     cells = [row.cells[column.title] for row in table.rows]
     printed = any(cell.paper is not None for cell in cells)
-    decimals = _decimals([c.ours.mean for c in cells if c.ours] + [c.paper.value for c in cells if c.paper])
+    decimals = _decimals(
+        [c.ours.mean for c in cells if c.ours and math.isfinite(c.ours.mean)]
+        + [c.paper.value for c in cells if c.paper]
+    )
     name = f"{column.title}{arrow}".replace(" ", "\n", 1)
     ours = [f"{name}\nours", *(cell.ours.text(decimals) if cell.ours else "" for cell in cells)]
     if not printed:
@@ -69,9 +74,13 @@ def _block(table: PaperTable, column: TableColumn) -> list[list[str]]:
     if not table.assignment.used:
         return [[f"{name}\npaper", *(_paper_text(cell, decimals) for cell in cells)]]
     paper = [f"{name}\npaper", *(_paper_text(cell, decimals) for cell in cells)]
-    gap = ["\nours -\npaper", *(f"{cell.difference.mean:+.{decimals}f}" if cell.difference else "" for cell in cells)]
+    gap = ["\nours -\npaper", *(_gap(cell.difference, decimals) for cell in cells)]
     verdict = ["\n\nverdict", *(_verdict(cell.difference) if cell.difference else "" for cell in cells)]
     return [paper, ours, gap, verdict]
+
+
+def _gap(one: Difference | None, decimals: int) -> str:
+    return f"{one.mean:+.{decimals}f}" if one is not None and math.isfinite(one.mean) else ""
 
 
 def _paper_text(cell: PaperCell, decimals: int) -> str:
@@ -100,7 +109,7 @@ def _decimals(values: Sequence[float]) -> int:
 
 
 def _verdict(one: Difference) -> str:
-    return SHORT.get(one.verdict, ONE)
+    return SHORT.get(one.verdict, one.verdict)
 
 
 def _summary(table: PaperTable) -> Section:
@@ -194,10 +203,12 @@ def _paired(table: PaperTable) -> Section | None:
 
 
 def _paired_cells(one: Difference) -> tuple[str, ...]:
+    if not math.isfinite(one.mean):
+        return "", "", "", _verdict(one), str(one.n), ""
     decimals = 2 if abs(one.mean) >= 0.005 or one.mean == 0 else 4
     centre = f"{one.mean:+.{decimals}f}"
     if one.half_width is None or one.bootstrap is None or one.p_value is None:
-        return centre, "", "", ONE, str(one.n), ""
+        return centre, "", "", _verdict(one), str(one.n), ""
     low, high = one.bootstrap
     return (
         f"{centre} ± {one.half_width:.{decimals}f}",
@@ -212,16 +223,16 @@ def _paired_cells(one: Difference) -> tuple[str, ...]:
 def _budgets(table: PaperTable) -> list[Section]:
     """Values at the largest budget that every multi-task row spent."""
     rows = [row for row in table.rows if row.runs and not row.definition.is_single_task]
+    done = _budget_runs(table)
     result = []
     for budget in BUDGETS:
-        done = [run for row in rows for run in row.runs if run.completed]
         limit = common_budget(done, budget)
-        if limit is None or len(rows) < 2:
+        if limit is None or len(rows) < 2 or (budget == SECONDS and seconds_note(table)):
             continue
         lines = []
         for row in rows:
-            reached = [metrics_within(run, budget, limit) for run in row.runs if run.completed]
-            split = [metrics.get(table.definition.split, {}) if metrics else {} for metrics in reached]
+            reached = [(run.seed, metrics_within(run, budget, limit)) for run in row.runs if run.completed]
+            split = [(seed, metrics.get(table.definition.split, {}) if metrics else {}) for seed, metrics in reached]
             lines.append((row.label, *(_budget_cell(table, column, split) for column in table.columns)))
         title = f"Equal {budget}: reported metrics within {_rounded(limit)}"
         header = ("method", *(f"{column.title}{_arrow(table, column)}" for column in table.columns))
@@ -229,18 +240,37 @@ def _budgets(table: PaperTable) -> list[Section]:
     return result
 
 
+def _budget_runs(table: PaperTable) -> list[Run]:
+    return [run for row in table.rows if not row.definition.is_single_task for run in row.runs if run.completed]
+
+
+def seconds_note(table: PaperTable) -> str:
+    """Why there is no view of equal training seconds; empty if there is one, or nothing to show in it."""
+    uneven = uneven_seconds(_budget_runs(table))
+    if uneven is None or uneven <= MOST_UNEVEN:
+        return ""
+    return (
+        f"No view of equal training seconds: seconds per CPU second differ by a factor of {uneven:.1f} between runs, "
+        f"so other work on the machine would decide it (shown up to {MOST_UNEVEN}). Compare by CPU seconds of training."
+    )
+
+
 def _budget_cell(
-    table: PaperTable, column: TableColumn, metrics: Sequence[Mapping[str, Mapping[str, float | None]]]
+    table: PaperTable, column: TableColumn, metrics: Sequence[tuple[int, Mapping[str, Mapping[str, float | None]]]]
 ) -> str:
-    values = []
-    for one in metrics:
-        tasks = list(table.infos) if column.task == ALL_TASKS else [column.task]
-        found = [one.get(task, {}).get(column.metric) for task in tasks]
-        known = [value * column.scale for value in found if value is not None]
-        if known and len(known) == len(found):
-            values.append(mean(known))
-    if len(values) < len(metrics) or not values:
-        return "not yet evaluated"
+    """Mean ± sd over seeds; repeats of a seed are averaged first."""
+    if not metrics:
+        return NONE_COMPLETED
+    tasks = list(table.infos) if column.task == ALL_TASKS else [column.task]
+    seeds: dict[int, list[float]] = {}
+    for seed, one in metrics:
+        found = [one[task][column.metric] for task in tasks if column.metric in one.get(task, {})]
+        if len(found) < len(tasks) or not found:
+            return NOT_YET
+        seeds.setdefault(seed, []).append(mean([math.nan if v is None else v * column.scale for v in found]))
+    values = [mean(repeats) for repeats in seeds.values()]
+    if not all(map(math.isfinite, values)):
+        return UNDEFINED
     return Cell(mean(values), sample_sd(values), len(values)).text(_decimals(values))
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mtl.errors import UserError
 from mtl.results.comparison import COSTS, Cell, Column, Comparison, Row
 from mtl.results.delta_m import delta_m_metric_mean, delta_m_task_mean
-from mtl.results.footnotes import footnotes
-from mtl.results.runs import Method, Run, group_methods
+from mtl.results.footnotes import data_text, footnotes
+from mtl.results.methods import group_methods
+from mtl.results.runs import Method, Run, mixed_data
 from mtl.results.statistics import mean, mean_rank, sample_sd
 
 _DELTAS = {"Delta_m (task mean)": delta_m_task_mean, "Delta_m (metric mean)": delta_m_metric_mean}
@@ -24,12 +25,13 @@ def compare(runs: Iterable[Run], *, split: str = "test", allow_mixed: bool = Fal
             measured against the single-task runs of its own setting.
 
     Raises:
-        UserError: There are no runs, settings are mixed, or runs disagree about a metric's direction.
+        UserError: There are no runs, settings or data are mixed, or runs disagree about a metric's direction.
     """
     ordered = sorted(runs, key=lambda run: str(run.path))
     if not ordered:
         raise UserError("A comparison needs at least one run. Found none. Train something first.")
     _check_settings(ordered, allow_mixed)
+    _check_data(ordered, allow_mixed)
     columns = _columns(ordered)
     methods = group_methods(ordered)
     per_seed = {method.label: _per_seed(method, columns, split) for method in methods}
@@ -43,7 +45,7 @@ def compare(runs: Iterable[Run], *, split: str = "test", allow_mixed: bool = Fal
     competitors = {
         method.label: means[method.label]
         for method in methods
-        if not method.runs[0].is_single_task and columns and _complete(means[method.label], columns)
+        if not method.runs[0].is_single_task and method.stands and columns and _complete(means[method.label], columns)
     }
     rank = mean_rank(competitors, {column: column.higher_is_better for column in columns})
     for method in methods:
@@ -78,6 +80,15 @@ def _check_settings(runs: Sequence[Run], allow_mixed: bool) -> None:
             "One table should hold runs of one setting (data, network, protocol). "
             f"Found {len(settings)} settings:\n{found}\n"
             "Give the directory of one of them, or say `allow_mixed=true` if they are comparable all the same."
+        )
+
+
+def _check_data(runs: Sequence[Run], allow_mixed: bool) -> None:
+    mixed = mixed_data(runs)
+    if mixed and not allow_mixed:
+        raise UserError(
+            f"One table should hold runs on the same data. Found {data_text(mixed[0])}\nRun one kind again, give the "
+            "directory of the other, or say `allow_mixed=true`: runs on different data are then different rows."
         )
 
 
@@ -191,11 +202,15 @@ def _per_step(run: Run, key: str) -> float | None:
 
 
 def _order(row: Row, title: str) -> tuple[int, float, float, str]:
-    """Single-task, uniform, then the best Delta_m first, or the best mean rank without a baseline."""
+    """Single-task, uniform, then the best Delta_m first, or the best mean rank without a baseline.
+
+    Configurations that do not stand for their strategy come last.
+    """
     strategy = row.method.runs[0].strategy
     group = (
         0 if row.method.is_baseline else 1 if row.method.runs[0].is_single_task else 2 if strategy == "uniform" else 3
     )
+    group += 2 * (not row.method.stands) if group > 1 else 0
     delta = row.delta_m[title].mean if title in row.delta_m else math.nan
     rank = math.inf if row.mean_rank is None else row.mean_rank
     return group, math.inf if math.isnan(delta) else -delta, rank, row.label

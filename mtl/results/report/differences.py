@@ -16,6 +16,7 @@ from mtl.results.report.results import finest
 from mtl.results.report.tables import Entry, Head, sortable
 
 MOST_MEASURES = 4
+REFERENCE = "uniform"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,23 @@ class Verdicts:
 
 
 def reference_row(material: Material) -> Row | None:
-    """`uniform` if it is there, else the first multi-task method by name; one with completed runs."""
+    """`uniform` if it is there, else the first multi-task method by name; one with completed runs.
+
+    None too where `uniform` ran but `unsettled_reference` says why it cannot be what the others are judged against.
+    """
     rows = [row for row in material.competitors if row.per_seed]
-    uniform = [row for row in rows if row.method.runs[0].strategy == "uniform"]
-    return min(uniform or rows, key=lambda row: row.label, default=None)
+    uniform = [row for row in rows if row.method.runs[0].strategy == REFERENCE]
+    return None if unsettled_reference(material) else min(uniform or rows, key=lambda row: row.label, default=None)
+
+
+def unsettled_reference(material: Material) -> str:
+    """Why no one row of `uniform` can be the reference; empty if there is one, or no completed run of it at all."""
+    rows = [row for row in material.competitors if row.method.runs[0].strategy == REFERENCE and row.per_seed]
+    if len(rows) > 1:
+        names = ", ".join(row.label for row in rows)
+        return f"{REFERENCE} is there under several settings, task selections or data ({names})"
+    lost = [row.method.unsettled for row in material.candidates if row.method.runs[0].strategy == REFERENCE]
+    return next((text for text in lost if text and not rows), "")
 
 
 def measures(material: Material) -> list[Measure]:

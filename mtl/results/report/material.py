@@ -77,8 +77,13 @@ class Material:
 
     @property
     def competitors(self) -> list[Row]:
-        """Rows of multi-task methods."""
-        return [row for row in self.rows if not row.method.runs[0].is_single_task]
+        """Rows of multi-task methods, of each the configuration that stands for it."""
+        return [row for row in self.rows if not row.method.runs[0].is_single_task and row.method.stands]
+
+    @property
+    def candidates(self) -> list[Row]:
+        """Rows of configurations of multi-task methods that do not stand for their method."""
+        return [row for row in self.rows if not row.method.runs[0].is_single_task and not row.method.stands]
 
     @property
     def tasks(self) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from mtl.results.noise import ALPHA
-from mtl.results.report.differences import Verdicts, verdicts
+from mtl.results.noise import ALPHA, EQUAL, NO_SPREAD, ONE_SEED, UNDEFINED
+from mtl.results.report.differences import Verdicts, unsettled_reference, verdicts
 from mtl.results.report.markup import joined, tag
 from mtl.results.report.material import Material
 from mtl.results.report.numbers import counted, fixed, listed, signed
@@ -32,7 +32,8 @@ def _opening(material: Material) -> str:
     length = f", {_range(epochs, 'epoch')}" if epochs else ""
     ended = ", ".join(f"{count} {status}" for status, count in sorted(lost.items()))
     done = f"{len(runs) - lost.total()} completed, {ended}" if lost else "all completed"
-    return f"{counted(len(runs), 'run')} of {methods}{beside}: {_range(seeds, 'seed')} a method{length}; {done}."
+    more = f" ({counted(len(material.candidates), 'further configuration')} not ranked)" if material.candidates else ""
+    return f"{counted(len(runs), 'run')} of {methods}{more}{beside}: {_range(seeds, 'seed')} a method{length}; {done}."
 
 
 def _range(values: Sequence[int], noun: str) -> str:
@@ -92,6 +93,14 @@ def _on_single_task(material: Material) -> list[str]:
     ]
 
 
+_REASONS = {
+    ONE_SEED: "one shared seed",
+    NO_SPREAD: "differences without a spread over seeds",
+    EQUAL: "equal values in every seed",
+    UNDEFINED: "undefined values",
+}
+
+
 def _same_verdicts(one: Verdicts, other: Verdicts) -> bool:
     return all(set(one.beyond_noise(sign)) == set(other.beyond_noise(sign)) for sign in (1, -1)) and (
         set(one.surviving) == set(other.surviving)
@@ -102,7 +111,8 @@ def _on_reference(found: Verdicts) -> list[str]:
     """Which differences to the reference exceed seed noise, and which of them survive the number of comparisons."""
     reference, measure, tested = found.reference.label, found.measure.title, len(found.adjusted)
     if not tested:
-        return [f"{measure}: one seed shared with {reference}, so no difference can be told from seed noise."]
+        kinds = dict.fromkeys(_REASONS.get(one.verdict, one.verdict) for one in found.differences.values())
+        return [f"{measure}, against {reference}: {', '.join(kinds)}, so no difference can be told from seed noise."]
     better, worse = found.beyond_noise(1), found.beyond_noise(-1)
     if not better and not worse:
         one = "it" if tested == 1 else f"none of {tested} methods"
@@ -125,6 +135,8 @@ def _on_reference(found: Verdicts) -> list[str]:
 
 
 def _why_no_verdict(material: Material) -> str:
+    if unsettled := unsettled_reference(material):
+        return f"No verdicts about seed noise, for want of a reference: {unsettled}."
     if len(material.competitors) < 2:
         return "There is no second multi-task method to compare with."
     return "No two methods share a seed with completed runs, so nothing can be said about seed noise."

@@ -21,7 +21,7 @@ def time_section(material: Material) -> Section | None:
     """What a method gains against what its step costs."""
     title = material.comparison.delta_m[0]
     measure, step = step_times(material)
-    rows = [row for row in material.rows if title in row.delta_m and row.label in step]
+    rows = [row for row in material.rows if row.method.stands and title in row.delta_m and row.label in step]
     if not any(not row.method.is_baseline for row in rows):
         return None
     times = [step[row.label] for row in rows]
@@ -50,7 +50,7 @@ def tasks_section(material: Material) -> Section | None:
     if len(columns) != 2:
         return None
     x, y = (columns[task] for task in material.tasks)
-    rows = [row for row in material.rows if _defined(row, x) and _defined(row, y)]
+    rows = [row for row in material.rows if row.method.stands and _defined(row, x) and _defined(row, y)]
     if not any(not row.method.is_baseline for row in rows):
         return None
     places = (decimals(material.rows, x), decimals(material.rows, y))

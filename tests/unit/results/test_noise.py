@@ -7,8 +7,11 @@ import pytest
 from scipy import stats
 
 from mtl.results.noise import (
+    EQUAL,
     LARGER,
+    NO_SPREAD,
     ONE_SEED,
+    UNDEFINED,
     WITHIN,
     bootstrap_interval,
     difference,
@@ -48,6 +51,26 @@ def test_one_seed_has_no_verdict():
     found = difference([3.0])
     assert found.verdict == ONE_SEED
     assert found.bootstrap is found.p_value is found.seeds_needed is None
+
+
+def test_seeds_without_a_spread_are_no_certainty():
+    """94.1 - 93.6 and 94.3 - 93.8 differ by rounding alone."""
+    for found in (difference([0.5, 0.5]), paired_difference({0: 94.1, 1: 94.3}, {0: 93.6, 1: 93.8})):
+        assert (found.verdict, found.sd) == (NO_SPREAD, 0.0)
+        assert found.half_width is found.p_value is found.bootstrap is found.seeds_needed is None
+
+
+def test_the_same_values_in_every_seed_are_called_equal():
+    assert paired_difference({0: 94.1, 1: 94.3}, {0: 94.1, 1: 94.3}).verdict == EQUAL
+    rounded = paired_difference({0: 0.1 + 0.2, 1: 94.3}, {0: 0.3, 1: 94.3})
+    assert (rounded.verdict, rounded.mean) == (EQUAL, 0.0)
+
+
+@pytest.mark.parametrize("values", [[float("nan")], [float("nan"), 1.0], [float("inf"), 1.0, 2.0]])
+def test_an_undefined_value_leaves_no_verdict(values):
+    found = difference(values)
+    assert found.verdict == UNDEFINED
+    assert found.half_width is found.p_value is found.bootstrap is found.seeds_needed is None
 
 
 def test_the_interval_of_a_published_value_widens_ours():
@@ -107,7 +130,7 @@ def test_power_is_that_of_simulated_tests():
 
 
 @pytest.mark.parametrize(
-    ("centre", "sd", "needed"), [(0.0, 1.0, None), (0.0, 0.0, None), (1.0, 0.0, 2), (1e-3, 1.0, None)]
+    ("centre", "sd", "needed"), [(0.0, 1.0, None), (0.0, 0.0, None), (1.0, 0.0, None), (1e-3, 1.0, None)]
 )
 def test_degenerate_effects(centre, sd, needed):
     assert seeds_needed(centre, sd) == needed

@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,13 +11,13 @@ import yaml
 from mtl.errors import ConfigError, UserError
 from mtl.results.assignment import assign
 from mtl.results.definition import TableColumn, TableDefinition, TableRow, load_definition
-from mtl.results.noise import LARGER, ONE_SEED, WITHIN, difference
+from mtl.results.noise import LARGER, ONE_SEED, UNDEFINED, WITHIN, difference
 from mtl.results.paper_notes import notes
 from mtl.results.paper_rendering import to_csv, to_latex, to_markdown
 from mtl.results.paper_table import build_table, paper_delta_m
 from mtl.results.plan import PlannedRun, commands, estimate, missing_runs
 from mtl.results.published import load_published
-from mtl.results.sections import WIDTH, sections
+from mtl.results.sections import WIDTH, _budget_cell, sections
 from tests.problems import REPOSITORY
 from tests.unit.results.test_runs import write_run
 
@@ -403,3 +404,148 @@ def test_a_definition_with_a_wrong_key_or_row_is_refused(tmp_path):
             load(**changes)
     with pytest.raises(ConfigError, match="The tables are x"):
         load_definition(tmp_path, "y")
+
+
+def with_value(run, split, value, task="left"):
+    return replace(run, metrics={**run.metrics, split: {**run.metrics[split], task: {"accuracy": value}}})
+
+
+def chosen_run(run, label, seed):
+    return run.config_hash.startswith(label) and run.config_hash.endswith("0.1") and run.seed == seed
+
+
+def line_of(text, section, label):
+    part = text.split(f"## {section}")[1].split("##")[0]
+    return [cell.strip() for cell in next(one for one in part.splitlines() if one.startswith(f"| {label}")).split("|")]
+
+
+def test_an_undefined_metric_has_no_mean_no_verdict_and_no_delta_m_and_is_counted(runs):
+    runs = [with_value(run, "test", None) if chosen_run(run, "mgda_ub0", 1) else run for run in runs]
+    table = table_of(runs)
+    row = row_of(table, "mgda_ub")
+    assert row.delta_m == {}
+    assert row.rank is None
+    assert row.cells["left accuracy"].difference.verdict == UNDEFINED
+    assert row.cells["right accuracy"].difference.verdict == LARGER
+    text = text_of(table)
+    assert line_of(text, "Values", "mgda_ub")[2:6][1:] == ["undefined", "", "undefined"]
+    assert "nan" not in text.lower()
+    assert "nan" not in to_latex(DEFINITION, sections(table), ()).lower()
+    assert "WARNING: mgda_ub has undefined metrics" in text
+    assert "left accuracy (1 of 3 seeds)" in text
+    lines = list(csv.DictReader(io.StringIO(to_csv(table))))
+    cell = next(one for one in lines if (one["kind"], one["method"]) == ("cell", "mgda_ub"))
+    assert (cell["ours"], cell["sd"], cell["n"], cell["verdict"]) == ("", "", "3", "undefined")
+    assert "nan" not in to_csv(table)
+
+
+def test_an_undefined_baseline_leaves_no_delta_m(runs):
+    runs = [with_value(run, "test", None) if chosen_run(run, "uniform[left]", 1) else run for run in runs]
+    table = table_of(runs)
+    assert all(row.delta_m == {} for row in table.rows)
+    assert "single_task has undefined metrics" in text_of(table)
+    assert row_of(table, "uniform").rank is not None
+
+
+def test_an_undefined_metric_within_a_budget_is_not_called_unevaluated(runs):
+    """metrics.jsonl holds null; a row whose runs all diverged has nothing that could still be evaluated."""
+
+    def changed(run):
+        events = [{"event": "evaluation", "step": 50, "epoch": 1, "metrics": dict(run.metrics)}]
+        if run.config_hash == "mgda_ub0.1":
+            return replace(run, recorded=tuple(events), status="diverged", metrics={})
+        if run.config_hash == "mgda_ub0.01":
+            return replace(run, recorded=tuple(events), status="diverged", metrics={})
+        return replace(with_value(run, "test", 1.0), recorded=tuple(events), steps=100)
+
+    events = {"left": {"accuracy": None}, "right": {"accuracy": 80.0}}
+    made = []
+    for run in map(changed, runs):
+        if run.config_hash == "uniform0.1":
+            run = replace(
+                run, recorded=({"event": "evaluation", "step": 50, "epoch": 1, "metrics": {"test": events, "val": {}}},)
+            )
+        made.append(replace(run, selection={"rule": "last"}))
+    text = text_of(table_of(made))
+    assert line_of(text, "Equal optimizer steps", "uniform")[2] == "undefined"
+    assert line_of(text, "Equal optimizer steps", "mgda_ub")[2] == "no completed run"
+
+
+def test_a_candidate_without_validation_cannot_be_chosen_and_leaves_the_row_its_others(runs):
+    runs = [with_value(run, "val", None) if chosen_run(run, "mgda_ub0", 1) else run for run in runs]
+    table = table_of(runs)
+    (chosen,) = row_of(table, "mgda_ub").chosen
+    assert (chosen.choice, chosen.undefined, chosen.compared) == ("lr 0.01", 1, 2)
+    assert "mgda_ub: 1 of 2 candidates have an undefined validation metric and could not be chosen" in text_of(table)
+    none = [with_value(run, "val", None) if run.config_hash.startswith("mgda_ub0") else run for run in runs]
+    none = [with_value(run, "val", None, "right") if run.config_hash.startswith("mgda_ub0") else run for run in none]
+    (chosen,) = row_of(table_of(none), "mgda_ub").chosen
+    assert (chosen.choice, chosen.runs) == ("", ())
+    assert "no validation metrics" in chosen.note
+
+
+def test_a_seed_that_is_there_twice_counts_once_everywhere(runs, tmp_path):
+    """Its copy outweighs the other seeds neither in the choice nor in a view of equal budgets."""
+    val = {("0.01", 0): 90.0, ("0.01", 1): 40.0, ("0.01", 2): 40.0}
+    made = []
+    for run in runs:
+        lr = "0.01" if run.config_hash.endswith("0.01") else "0.1"
+        if run.config_hash.startswith("uniform0"):
+            for task in ("left", "right"):
+                run = with_value(run, "val", val.get((lr, run.seed), 60.0), task)
+        made.append(replace(run, selection={"rule": "last"}))
+    first = next(run for run in made if run.config_hash == "uniform0.01" and run.seed == 0)
+    copies = [replace(first, path=tmp_path / f"copy{i}") for i in range(3)]
+    assert row_of(table_of([*made, *copies]), "uniform").chosen[0].choice == "lr 0.1"
+    kept = next(run for run in made if run.config_hash == "uniform0.1" and run.seed == 0)
+    copy = replace(with_value(kept, "test", 99.0), path=tmp_path / "again", recorded=())
+    table = table_of([*made, copy])
+    assert row_of(table, "uniform").seeds_text == "3"
+    text = text_of(table)
+    assert "uniform: runs of seed 0 are there more than once; they are averaged and count as one seed" in text
+    assert "WARNING: uniform: one configuration, seed and code, different results" in text
+    column = table.columns[0]
+    metrics = [(seed, {"left": {"accuracy": value}}) for seed, value in ((0, 1.0), (0, 3.0), (1, 4.0))]
+    assert _budget_cell(table, column, metrics) == "3.00 ± 1.41"
+    assert _budget_cell(table, column, metrics[:2]) == "2.0000"
+
+
+def test_seeds_of_single_tasks_are_said_as_a_range_where_they_differ(runs):
+    kept = [r for r in runs if not (r.config_hash.startswith("uniform[left]") and r.seed)]
+    assert row_of(table_of(kept), "single_task").seeds_text == "1..3"
+    kept = [r for r in runs if not r.config_hash.startswith("uniform[left]")]
+    assert row_of(table_of(kept), "single_task").seeds_text == "0..3"
+
+
+def test_differences_without_a_spread_have_no_verdict(runs):
+    runs = [with_value(run, "test", 80.0) if run.config_hash == "uniform0.1" else run for run in runs]
+    runs = [with_value(run, "test", 85.0) if run.config_hash == "mgda_ub0.1" else run for run in runs]
+    text = text_of(table_of(runs))
+    assert "no spread" in line_of(text, "Difference from uniform", "mgda_ub")
+    same = [with_value(run, "test", 80.0) if run.config_hash == "mgda_ub0.1" else run for run in runs]
+    assert "equal" in line_of(text_of(table_of(same)), "Difference from uniform", "mgda_ub")
+
+
+def test_runs_on_different_data_are_refused(runs):
+    """A record of before has no fingerprint: that is unknown, not different."""
+    runs = [replace(run, data="" if run.seed else "+".join(run.tasks)) for run in runs]
+    table_of(runs)
+    mixed = [replace(run, data="f" * 64) if chosen_run(run, "mgda_ub0", 1) else run for run in runs]
+    with pytest.raises(UserError, match=r"(?s)same data.*2 fingerprints of the data of left, right.*allow_mixed=true"):
+        table_of(mixed)
+    assert "WARNING: Data are mixed" in text_of(table_of(mixed, allow_mixed=True))
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1.4, True), (1.6, False), (None, True)])
+def test_equal_seconds_are_shown_only_where_seconds_passed_evenly(runs, factor, shown):
+    """Runs made side by side on a busy machine: seconds are not what a method needs. Unknown CPU time shows them."""
+
+    def spent(run):
+        wall = 60.0 * (factor or 9.0) if run.config_hash == "mgda_ub0.1" and run.seed == 1 else 60.0
+        cpu = {} if factor is None else {"train_cpu_seconds": 50.0}
+        return replace(run, cost={**run.cost, "train_seconds": wall, **cpu}, selection={"rule": "last"})
+
+    text = text_of(table_of([spent(run) for run in runs]))
+    assert ("## Equal training seconds" in text) == shown
+    assert ("## Equal CPU seconds of training" in text) == (factor is not None)
+    assert ("No view of equal training seconds: seconds per CPU second differ by a factor of 1.6" in text) != shown

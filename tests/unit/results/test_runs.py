@@ -1,11 +1,11 @@
-"""Reading run directories, and joining them into methods. `write_run` is the factory of all tests in this folder."""
+"""Reading run directories. `write_run` is the factory of all tests in this folder."""
 
 import json
 
 import pytest
 
-from mtl.errors import RunDirectoryError, UserError
-from mtl.results.runs import group_methods, load_runs, read_run
+from mtl.errors import RunDirectoryError
+from mtl.results.runs import load_runs, read_run
 
 
 def write_run(root, name, strategy="uniform", seed=0, values=None, status="completed", higher=True, **changes):
@@ -106,29 +106,6 @@ def test_missing_metrics_file_is_an_error(tmp_path):
     (run.path / "metrics.jsonl").unlink()
     with pytest.raises(RunDirectoryError, match="missing"):
         list(run.events("end"))
-
-
-def test_one_strategy_with_two_configurations_gets_two_distinct_labels(tmp_path):
-    hashes = ["abcdef1", "abcdef2"]
-    runs = [write_run(tmp_path, f"m{i}", "mgda", config_hash=h) for i, h in enumerate(hashes)]
-    runs.append(write_run(tmp_path, "u"))
-    assert [method.label for method in group_methods(runs)] == ["mgda (abcdef1)", "mgda (abcdef2)", "uniform"]
-
-
-def test_best_single_task_configuration_on_val_is_the_baseline_and_the_other_one_stays(tmp_path):
-    runs = [
-        write_run(tmp_path, "low", values={"left": 80.0}, config_hash="aaaaaaa"),
-        write_run(tmp_path, "high", values={"left": 90.0}, config_hash="bbbbbbb"),
-        write_run(tmp_path, "right", values={"right": 70.0}, config_hash="ccccccc"),
-    ]
-    baseline, other = group_methods(runs)
-    assert baseline.is_baseline
-    assert [run.path.name for run in baseline.runs] == ["high", "right"]
-    assert not other.is_baseline
-    assert "not the baseline" in other.note
-    runs = [write_run(tmp_path, f"{n}2", values={"left": 1.0}, config_hash=n, metrics={}) for n in ("d" * 7, "e" * 7)]
-    with pytest.raises(UserError, match="2 configurations"):
-        group_methods(runs)
 
 
 def test_events_of_several_kinds_come_in_their_order(tmp_path):

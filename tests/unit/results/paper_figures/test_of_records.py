@@ -5,8 +5,8 @@ import json
 import pytest
 
 from mtl.errors import UserError
+from mtl.results.methods import group_methods
 from mtl.results.paper_figures import METHODS_KINDS, FigureDefinition
-from mtl.results.runs import group_methods
 from mtl.results.statistics import mean
 from tests.unit.results.paper_figures.synthetic import LAYERS, TASKS, recorded
 from tests.unit.results.test_runs import write_run

@@ -158,7 +158,7 @@ def test_few_seeds_mixed_settings_and_missing_baselines_are_said(tmp_path):
     made = write_runs(tmp_path, seeds=1, baselines=False)
     page = render(gather(made, commands=["python scripts/train.py -m 'dataset.tasks=[left],[right]' <&>"]))
     assert "Fewer than three seeds" in page
-    assert "one seed shared with uniform" in page
+    assert "against uniform: one shared seed" in page
     assert "dataset.tasks=[left],[right]&#39; &lt;&amp;&gt;" in page
     assert "Delta_m %" not in page.split("</table>")[0]
     other = write_run(tmp_path, "other", "mgda", setting_hash="0ther00000", config_hash="zzz")
