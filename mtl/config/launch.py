@@ -62,8 +62,8 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
     jobs = open_jobs(directory, sweep.manifest.jobs, retry)
     settings = None if sweep.master is None else sweep.master.hydra.launcher
     target = BASIC if settings is None else str(settings._target_)
-    size = parallel_jobs(settings, len(jobs)) if target in (BASIC, JOBLIB) else 0
-    threads = share(size)
+    wanted = parallel_jobs(settings, len(sweep.manifest.jobs)) if target in (BASIC, JOBLIB) else 0
+    size, threads = min(wanted, len(jobs)), share(wanted)  # the last jobs of a sweep have no more than the others had
     how = f"{size} at a time, {threads} CPU threads each" if size else f"by {target.rpartition('.')[2]}"
     out.write(f"Sweep {directory.path}\n{monitor.counts()}" + (f"; {len(jobs)} to do, {how}\n" if jobs else "\n"))
     kept = _from_other_code(monitor)
@@ -73,7 +73,7 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
 
     def act(tick: Callable[[], None]) -> None:
         if jobs and size:
-            run_here(JobQueue(directory, jobs, threads), size, threads, tick)
+            run_here(JobQueue(directory, jobs, threads), size, threads, tick, wanted)
         elif jobs and sweep.master is not None:
             launch_external(sweep.master, directory, jobs, tick)
 
@@ -153,10 +153,10 @@ def check_launcher(master: DictConfig) -> None:
         )
 
 
-def run_here(source: Source, size: int, threads: int, tick: Callable[[], None]) -> None:
-    """Do the jobs of a source in `size` workers on this machine."""
+def run_here(source: Source, size: int, threads: int, tick: Callable[[], None], share_of: int = 0) -> None:
+    """Do the jobs of a source in `size` workers on this machine, each with the resources of one of `share_of`."""
     devices = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
-    WorkerPool(WORKER, worker_environments(size, threads, devices)).run(source, tick)
+    WorkerPool(WORKER, worker_environments(max(size, share_of), threads, devices)[:size]).run(source, tick)
 
 
 def visible_devices(variable: str | None, count: int) -> list[str]:
