@@ -18,7 +18,7 @@ SECONDS = 2.0
 
 
 def watch(arguments: Sequence[str]) -> int:
-    """Show the sweep in `dir=`; with `watch=true` until no job runs. Returns the exit code."""
+    """Show the sweep in `dir=`; with `watch=true` until no process starts its jobs and none runs. Returns the exit code."""
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if (
         not options.get("dir")
@@ -32,9 +32,12 @@ def watch(arguments: Sequence[str]) -> int:
     if options.get("watch") == "true":
         display = make_display("auto", monitor)
         try:
-            while monitor.with_state(State.RUNNING):
+            while directory.is_locked() or monitor.with_state(State.RUNNING):
+                for job in directory.read().jobs[len(monitor.jobs) :]:  # of a search, which chooses them on the way
+                    monitor.add(job)
                 display.update(monitor.refresh())
                 time.sleep(SECONDS)
+            display.update(monitor.refresh())
         finally:
             display.close()
     else:

@@ -88,8 +88,8 @@ def test_best_follows_the_direction_and_last_the_time():
         standing.take(evaluation(epoch, left, error))
         standing.take(evaluation(epoch, left, error, "test"))
     assert standing.summary() == {
-        **{"last/val/left/accuracy": 60.0, "last/val/depth/error": 0.2},
-        **{"last/test/left/accuracy": 60.0, "last/test/depth/error": 0.2},
+        **{"last/val/left/accuracy": 60.0, "last/val/depth/error": None},  # not that of an earlier epoch
+        **{"last/test/left/accuracy": 60.0, "last/test/depth/error": None},
         **{"best/val/left/accuracy": 70.0, "best/val/depth/error": 0.2},
         **{"best_epoch/val/left/accuracy": 2, "best_epoch/val/depth/error": 3},
     }
