@@ -1,5 +1,6 @@
 """How the jobs of a sweep are run: in worker processes here, or by another of Hydra's launchers."""
 
+import json
 import os
 import shlex
 import sys
@@ -21,7 +22,7 @@ from mtl.sweeps.queue import JobQueue, open_jobs
 from mtl.sweeps.report import is_failure, report
 from mtl.sweeps.state import DONE
 from mtl.sweeps.stopping import Stopped, stoppable
-from mtl.training.provenance import git_state
+from mtl.training.provenance import same_code
 from mtl.training.run_directory import RunDirectory
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -108,13 +109,15 @@ def conduct(act: Callable[[Callable[[], None]], None], monitor: Monitor, progres
 
 
 def _from_other_code(monitor: Monitor) -> int:
-    now: dict[tuple[str, ...], Any] = {}  # packages of users -> state of the code that uses them
+    now: dict[tuple[Any, ...], bool] = {}  # what a run says of its code, and packages it uses -> whether that is here
     count = 0
     for job in monitor.with_state(*DONE):
         summary, plugins = RunDirectory(monitor.directory.job(job)).finished(), used_plugins(job.config)
-        if tuple(plugins) not in now:
-            now[tuple(plugins)] = git_state(plugins)
-        count += summary is not None and summary["git"] != now[tuple(plugins)]
+        if summary is not None:
+            about = (summary.get("code"), json.dumps(summary.get("git")), *plugins)
+            if about not in now:
+                now[about] = same_code(summary, plugins)
+            count += not now[about]
     return count
 
 

@@ -32,12 +32,15 @@ def watch(arguments: Sequence[str]) -> int:
     if options.get("watch") == "true":
         display = make_display("auto", monitor)
         try:
-            while directory.is_locked() or monitor.with_state(State.RUNNING):
+            goes_on = True
+            while goes_on:
+                goes_on = directory.is_locked()  # asked first: what happens from here on is seen by the last look
                 for job in directory.read().jobs[len(monitor.jobs) :]:  # of a search, which chooses them on the way
                     monitor.add(job)
                 display.update(monitor.refresh())
-                time.sleep(SECONDS)
-            display.update(monitor.refresh())
+                goes_on = goes_on or bool(monitor.with_state(State.RUNNING))
+                if goes_on:
+                    time.sleep(SECONDS)
         finally:
             display.close()
     else:

@@ -91,7 +91,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     trainer.train_seconds = float(event.get("train_seconds", 0.0))  # type: ignore[arg-type]
                     trainer.train_cpu_seconds = float(event.get("train_cpu_seconds", 0.0))  # type: ignore[arg-type]
                 description = _describe(spec, objective, path, trainer)
-                known = {key: start[key] for key in ("git", "versions", "device", "num_threads", "tasks")}
+                known = {key: start[key] for key in ("git", "code", "versions", "device", "num_threads", "tasks")}
                 known |= {"description": description, "total_steps": trainer.total_steps}
                 trainer.log({"event": "start", "step": steps_done, **known})
                 if state is None:
@@ -241,7 +241,7 @@ def _mirror(spec: RunSpec, start: Mapping[str, Any], directory: RunDirectory, re
     names = spec.names
     experiment = [] if names["experiment"] == "default" else [names["experiment"]]
     parts = [*experiment, names["dataset"], names["backbone"], names["strategy"]]
-    code = {key: start[key] for key in ("git", "config_hash", "setting_hash", "versions", "device")}
+    code = {key: start[key] for key in ("git", "code", "config_hash", "setting_hash", "versions", "device")}
     return WandbTracker(
         spec.tracking,
         directory.path,
