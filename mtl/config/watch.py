@@ -18,7 +18,7 @@ SECONDS = 2.0
 
 
 def watch(arguments: Sequence[str]) -> int:
-    """Show the sweep in `dir=`; with `watch=true` until no process starts its jobs and none runs. Returns the exit code."""
+    """Show the sweep in `dir=`; with `watch=true` until none of its jobs runs or is going to. Returns the exit code."""
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if (
         not options.get("dir")

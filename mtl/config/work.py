@@ -27,7 +27,7 @@ def work(path: Path, config: Mapping[str, Any], threads: int | None = None) -> S
     Args:
         path: The run directory.
         config: Frozen content of its config.yaml.
-        threads: For the CPU, unless `trainer.num_threads` says otherwise; a job that has begun keeps those it began with.
+        threads: For the CPU, unless `trainer.num_threads` says otherwise; a job that has begun keeps its number.
     """
     state = read_status(path).state
     if state in DONE or state is State.RUNNING:

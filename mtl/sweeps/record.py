@@ -12,7 +12,6 @@ from typing import Any
 from mtl.sweeps.state import Attempts
 from mtl.training.run_directory import RunDirectory
 
-
 UNREADABLE = (ValueError, KeyError, TypeError)
 """What a line raises that is no event."""
 

@@ -188,7 +188,7 @@ def test_how_many_at_once():
 
 @pytest.mark.parametrize(("done", "workers"), [(0, 2), (2, 1), (3, 0)])
 def test_the_last_jobs_have_no_more_threads_than_the_first(begun, monkeypatch, done, workers):
-    """The share of a job depends on the command alone, so that a continued sweep does what an uninterrupted one does."""
+    """A job's share depends on the command alone: a continued sweep does what an uninterrupted one does."""
     from mtl.config import launch
 
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking.progress=none"]
