@@ -20,7 +20,7 @@ from mtl.sweeps.monitor import Monitor
 from mtl.sweeps.pool import Source, WorkerPool, worker_environments
 from mtl.sweeps.queue import JobQueue, open_jobs
 from mtl.sweeps.report import is_failure, report
-from mtl.sweeps.state import DONE
+from mtl.sweeps.state import DONE, State
 from mtl.sweeps.stopping import Stopped, stoppable
 from mtl.training.provenance import same_code
 from mtl.training.run_directory import RunDirectory
@@ -66,6 +66,8 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
     wanted = parallel_jobs(settings, len(sweep.manifest.jobs)) if target in (BASIC, JOBLIB) else 0
     size, threads = min(wanted, len(jobs)), share(wanted)  # the last jobs of a sweep have no more than the others had
     how = f"{size} at a time, {threads} CPU threads each" if size else f"by {target.rpartition('.')[2]}"
+    if size and monitor.with_state(State.INTERRUPTED, State.FAILED):
+        how += " (what has begun keeps its number)"
     out.write(f"Sweep {directory.path}\n{monitor.counts()}" + (f"; {len(jobs)} to do, {how}\n" if jobs else "\n"))
     kept = _from_other_code(monitor)
     if kept:
