@@ -1,5 +1,6 @@
 """How the jobs of a sweep are run: in worker processes here, or by another of Hydra's launchers."""
 
+import json
 import os
 import shlex
 import sys
@@ -19,9 +20,9 @@ from mtl.sweeps.monitor import Monitor
 from mtl.sweeps.pool import Source, WorkerPool, worker_environments
 from mtl.sweeps.queue import JobQueue, open_jobs
 from mtl.sweeps.report import is_failure, report
-from mtl.sweeps.state import DONE
+from mtl.sweeps.state import DONE, State
 from mtl.sweeps.stopping import Stopped, stoppable
-from mtl.training.provenance import git_state
+from mtl.training.provenance import same_code
 from mtl.training.run_directory import RunDirectory
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -62,9 +63,11 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
     jobs = open_jobs(directory, sweep.manifest.jobs, retry)
     settings = None if sweep.master is None else sweep.master.hydra.launcher
     target = BASIC if settings is None else str(settings._target_)
-    size = parallel_jobs(settings, len(jobs)) if target in (BASIC, JOBLIB) else 0
-    threads = share(size)
+    wanted = parallel_jobs(settings, len(sweep.manifest.jobs)) if target in (BASIC, JOBLIB) else 0
+    size, threads = min(wanted, len(jobs)), share(wanted)  # the last jobs of a sweep have no more than the others had
     how = f"{size} at a time, {threads} CPU threads each" if size else f"by {target.rpartition('.')[2]}"
+    if size and monitor.with_state(State.INTERRUPTED, State.FAILED):
+        how += " (what has begun keeps its number)"
     out.write(f"Sweep {directory.path}\n{monitor.counts()}" + (f"; {len(jobs)} to do, {how}\n" if jobs else "\n"))
     kept = _from_other_code(monitor)
     if kept:
@@ -73,7 +76,7 @@ def run_sweep(sweep: Sweep, retry: bool = False, progress: str = "auto") -> int:
 
     def act(tick: Callable[[], None]) -> None:
         if jobs and size:
-            run_here(JobQueue(directory, jobs, threads), size, threads, tick)
+            run_here(JobQueue(directory, jobs, threads), size, threads, tick, wanted)
         elif jobs and sweep.master is not None:
             launch_external(sweep.master, directory, jobs, tick)
 
@@ -108,13 +111,15 @@ def conduct(act: Callable[[Callable[[], None]], None], monitor: Monitor, progres
 
 
 def _from_other_code(monitor: Monitor) -> int:
-    now: dict[tuple[str, ...], Any] = {}  # packages of users -> state of the code that uses them
+    now: dict[tuple[Any, ...], bool] = {}  # what a run says of its code, and packages it uses -> whether that is here
     count = 0
     for job in monitor.with_state(*DONE):
         summary, plugins = RunDirectory(monitor.directory.job(job)).finished(), used_plugins(job.config)
-        if tuple(plugins) not in now:
-            now[tuple(plugins)] = git_state(plugins)
-        count += summary is not None and summary["git"] != now[tuple(plugins)]
+        if summary is not None:
+            about = (summary.get("code"), json.dumps(summary.get("git")), *plugins)
+            if about not in now:
+                now[about] = same_code(summary, plugins)
+            count += not now[about]
     return count
 
 
@@ -153,10 +158,10 @@ def check_launcher(master: DictConfig) -> None:
         )
 
 
-def run_here(source: Source, size: int, threads: int, tick: Callable[[], None]) -> None:
-    """Do the jobs of a source in `size` workers on this machine."""
+def run_here(source: Source, size: int, threads: int, tick: Callable[[], None], share_of: int = 0) -> None:
+    """Do the jobs of a source in `size` workers on this machine, each with the resources of one of `share_of`."""
     devices = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
-    WorkerPool(WORKER, worker_environments(size, threads, devices)).run(source, tick)
+    WorkerPool(WORKER, worker_environments(max(size, share_of), threads, devices)[:size]).run(source, tick)
 
 
 def visible_devices(variable: str | None, count: int) -> list[str]:

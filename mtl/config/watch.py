@@ -18,7 +18,7 @@ SECONDS = 2.0
 
 
 def watch(arguments: Sequence[str]) -> int:
-    """Show the sweep in `dir=`; with `watch=true` until no job runs. Returns the exit code."""
+    """Show the sweep in `dir=`; with `watch=true` until none of its jobs runs or is going to. Returns the exit code."""
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if (
         not options.get("dir")
@@ -32,9 +32,15 @@ def watch(arguments: Sequence[str]) -> int:
     if options.get("watch") == "true":
         display = make_display("auto", monitor)
         try:
-            while monitor.with_state(State.RUNNING):
+            goes_on = True
+            while goes_on:
+                goes_on = directory.is_locked()  # asked first: what happens from here on is seen by the last look
+                for job in directory.read().jobs[len(monitor.jobs) :]:  # of a search, which chooses them on the way
+                    monitor.add(job)
                 display.update(monitor.refresh())
-                time.sleep(SECONDS)
+                goes_on = goes_on or bool(monitor.with_state(State.RUNNING))
+                if goes_on:
+                    time.sleep(SECONDS)
         finally:
             display.close()
     else:

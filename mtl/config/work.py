@@ -15,6 +15,9 @@ from mtl.sweeps.state import DONE, Attempts, State, read_status
 from mtl.training import run
 from mtl.training.run_directory import RunDirectory
 
+OWN_THREADS = torch.get_num_threads()
+"""Of this process, if nothing is said."""
+
 
 def work(path: Path, config: Mapping[str, Any], threads: int | None = None) -> State:
     """Bring a job to its end, whatever there is of it already; an exception ends as the state `failed`.
@@ -24,7 +27,7 @@ def work(path: Path, config: Mapping[str, Any], threads: int | None = None) -> S
     Args:
         path: The run directory.
         config: Frozen content of its config.yaml.
-        threads: For the CPU, unless `trainer.num_threads` says otherwise.
+        threads: For the CPU, unless `trainer.num_threads` says otherwise; a job that has begun keeps its number.
     """
     state = read_status(path).state
     if state in DONE or state is State.RUNNING:
@@ -37,8 +40,8 @@ def work(path: Path, config: Mapping[str, Any], threads: int | None = None) -> S
         spec = build_spec(cfg, names)
         text = config_text(cfg, names)
         RunDirectory(path).reserve(text)
-        if threads is not None and spec.trainer.num_threads is None:
-            torch.set_num_threads(threads)
+        if spec.trainer.num_threads is None:
+            torch.set_num_threads(threads or OWN_THREADS)  # an earlier job may have left another number
         summary = run(spec, path, text, resume=True)
     except BusyRunError:
         return State.RUNNING

@@ -82,6 +82,8 @@ def assign(
             rows[row.label] = chosen
     used = {run.path: run for chosen in rows.values() for one in chosen for run in one.runs}
     warnings += _check_mixed(list({**{run.path: run for run in exact}, **used}.values()), allow_mixed)
+    if used and not (all(run.code for run in used.values()) or any(run.git.get("commit") for run in used.values())):
+        notes.append("Code versions could not be compared: runs do not know theirs (made outside a git checkout).")
     if foreign:
         warnings.append(f"Rows made of runs of another setting, marked †: {', '.join(foreign)}.")
     return Assignment(rows, tuple(used.values()), tuple(warnings), tuple(notes), frozenset(foreign))
@@ -107,11 +109,19 @@ def code_version(run: Run) -> str:
     return f"{str(run.git.get('commit') or 'unknown')[:12]}{'+changes' if run.git.get('dirty') else ''}"
 
 
+def _code_versions(runs: Sequence[Run]) -> dict[str, str]:
+    """What to compare: the digest of the code where every run has one, else the commit."""
+    if not all(run.code for run in runs):
+        return {str(run.path): code_version(run) for run in runs}
+    commits = {code: sorted({code_version(run) for run in runs if run.code == code}) for code in {r.code for r in runs}}
+    return {str(run.path): f"code {run.code} (git {', '.join(commits[run.code])})" for run in runs}
+
+
 def _check_mixed(runs: Sequence[Run], allow_mixed: bool) -> list[str]:
     warnings = []
     packages = sorted({name for run in runs for name in run.plugins})
     for what, values in (
-        ("code versions", {str(run.path): code_version(run) for run in runs}),
+        ("code versions", _code_versions(runs)),
         *(
             (f"versions of `{name}`", {str(run.path): run.plugins[name] for run in runs if name in run.plugins})
             for name in packages

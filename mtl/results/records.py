@@ -15,7 +15,7 @@ from mtl.results.runs import Run, parse_run
 
 FIELDS = (
     *("status", "message", "experiment", "dataset", "backbone", "heads", "strategy", "optimizer", "seed", "tasks"),
-    *("metrics", "selection", "cost", "epochs", "steps", "git", "versions", "note", "data_note", "data", "device"),
+    *("metrics", "selection", "cost", "epochs", "steps", "git", "code", "versions", "note", "data_note", "data", "device"),
     *("num_threads", "config_hash", "setting_hash"),
 )
 DIGITS = 6

@@ -50,6 +50,7 @@ class Run:
         config_hash: Hash of all that can move a number except the seed.
         setting_hash: As `config_hash`, without strategy, learning rate and task selection: runs that differ in it used
             other data, another network or another protocol.
+        code: Digest of the code that the numbers come from; empty for runs older than that.
         recorded: Evaluation events of a run that comes from a file of runs (`mtl.results.records`); None for one that
             is read from its directory.
     """
@@ -72,6 +73,7 @@ class Run:
     selection: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

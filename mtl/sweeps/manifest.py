@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -82,14 +83,29 @@ class SweepDirectory:
                 "`paths.output_dir=...` or `hydra.sweep.dir=...`."
             ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunDirectoryError(
-                    f"Another process runs the sweep in {self.path}. Watch it with `python scripts/sweep.py "
-                    f"dir={self.path}`, or stop it first."
-                ) from error
+            for attempt in range(10):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if attempt == 9:  # `is_locked` holds the lock for an instant
+                        raise RunDirectoryError(
+                            f"Another process runs the sweep in {self.path}. Watch it with `python scripts/sweep.py "
+                            f"dir={self.path}`, or stop it first."
+                        ) from error
+                    time.sleep(0.05)
             yield
+
+    def is_locked(self) -> bool:
+        """Whether a process starts jobs of this sweep."""
+        try:
+            with (self.path / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def write(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all: a line about the sweep, then a line a job."""

@@ -4,12 +4,16 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtl.sweeps.state import Attempts
 from mtl.training.run_directory import RunDirectory
+
+UNREADABLE = (ValueError, KeyError, TypeError)
+"""What a line raises that is no event."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,12 @@ class RecordFollower:
         with self._record.open("rb") as file:
             file.seek(self._position)
             text = file.read()
-        whole = text.rpartition(b"\n")[0]
-        self._position += len(whole) + bool(whole)
-        for line in whole.splitlines():
-            self._take(json.loads(line))
+        try:
+            self._take_all(text)
+        except UNREADABLE:  # begun anew in its place, and longer by now: this is no line's start
+            self._begin(inode)
+            with suppress(*UNREADABLE):  # a damaged record does not end those who look at it
+                self._take_all(self._record.read_bytes())
         return Progress(self._step, self._total, self._left(), self._best_text)
 
     def _begin(self, inode: int | None = None) -> None:
@@ -60,6 +66,13 @@ class RecordFollower:
         self._tasks: Mapping[str, Any] = {}
         self._best = -math.inf
         self._best_text = ""
+
+    def _take_all(self, text: bytes) -> None:
+        """Take whole lines; what comes after them is read again when it is whole."""
+        whole = text.rpartition(b"\n")[0]
+        self._position += len(whole) + bool(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
 
     def _take(self, event: Mapping[str, Any]) -> None:
         self._step = int(event["step"])

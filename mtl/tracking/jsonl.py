@@ -45,6 +45,19 @@ def read_events(path: Path) -> list[dict[str, object]]:
     return events
 
 
+def first_start(path: Path) -> dict[str, object]:
+    """The `start` event of the first attempt; empty if there is no record of one."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8") as lines:
+        line = lines.readline()
+    try:
+        event = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return event if event["event"] == "start" else {}
+
+
 def last_checkpoint(path: Path, step: int) -> dict[str, object] | None:
     """The `checkpoint` event of `step`, if the record has one."""
     found = [event for event in read_events(path) if event["event"] == "checkpoint" and event["step"] == step]

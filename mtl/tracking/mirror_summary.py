@@ -20,24 +20,24 @@ class Standing:
 
     def __init__(self, directions: Directions) -> None:
         self._directions = directions
-        self._last: dict[str, float] = {}
+        self._last: dict[str, float | None] = {}
         self._best: dict[str, float] = {}
         self._epoch: dict[str, float] = {}
 
     def take(self, event: Event) -> None:
-        """Take notice of an `evaluation` event; values that are not finite do not count."""
+        """Take notice of an `evaluation` event; a value that is not finite is no best one, and as the last one None."""
         for split, by_task in event["metrics"].items():
             for task, metrics in by_task.items():
                 for metric, value in metrics.items():
-                    if value is None or not math.isfinite(value):
-                        continue
                     name = f"{split}/{task}/{metric}"
-                    self._last[name] = value
+                    self._last[name] = value if value is not None and math.isfinite(value) else None
+                    if self._last[name] is None:
+                        continue
                     sign = 1 if self._directions[task][metric] else -1
                     if split == "val" and (name not in self._best or sign * value > sign * self._best[name]):
                         self._best[name], self._epoch[name] = value, event["epoch"]
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | None]:
         """`last/SPLIT/TASK/METRIC`, `best/val/TASK/METRIC` and the epoch of each best, `best_epoch/val/TASK/METRIC`."""
         return {
             **{f"last/{name}": value for name, value in self._last.items()},

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,19 @@ from typing import Any
 import torch
 
 CODE = ("mtl", "configs", "scripts", "pyproject.toml")
-"""What of a checkout a number can depend on."""
+"""What of a checkout a number can depend on, for `dirty`."""
+APART = ("results", "sweeps")
+"""Rooms of the package that no training imports: they read what runs wrote, or start runs."""
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the code that a run's numbers come from: the Python files of this package, but for the rooms APART.
+
+    Unlike a commit it does not move with documents, tests, tables or configurations (what a run uses of `configs/` is
+    in its own config.yaml and `config_hash`), it knows uncommitted changes, and it needs no git. Taken once a process.
+    """
+    return source_digest(Path(__file__).parents[1], APART)
 
 
 def git_state(plugins: Mapping[str, Path] | None = None) -> dict[str, Any]:
@@ -31,11 +44,27 @@ def git_state(plugins: Mapping[str, Path] | None = None) -> dict[str, Any]:
     return state
 
 
-def source_digest(directory: Path) -> str:
-    """Digest of the names and contents of all Python files below a directory."""
+def same_code(summary: Mapping[str, Any], plugins: Mapping[str, Path] | None = None) -> bool:
+    """Whether a run was made by the code that is here now: by its digest, for runs older than that by the commit.
+
+    Args:
+        summary: Of the run.
+        plugins: Packages outside mtl that it uses.
+    """
+    if not summary.get("code"):
+        return bool(summary.get("git") == git_state(plugins))
+    files = {name: state["files"] for name, state in (summary["git"].get("plugins") or {}).items()}
+    now = {name: source_digest(directory) for name, directory in (plugins or {}).items()}
+    return bool(summary["code"] == code_digest() and files == now)
+
+
+def source_digest(directory: Path, apart: Sequence[str] = ()) -> str:
+    """Digest of the names and contents of the Python files below a directory, but for some directories in it."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*.py")):
-        digest.update(f"{path.relative_to(directory).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        name = path.relative_to(directory)
+        if name.parts[0] not in apart:
+            digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from mtl.errors import NonFiniteError, RunDirectoryError
 from mtl.models import build_model
 from mtl.objective import MultiTaskObjective
 from mtl.seeding import derive_seed
-from mtl.tracking import JsonlTracker, Tracker, WandbTracker, last_checkpoint, make_progress, read_events
+from mtl.tracking import JsonlTracker, Tracker, WandbTracker, first_start, last_checkpoint, make_progress, read_events
 from mtl.training import summary
 from mtl.training.checkpoint import load_checkpoint
 from mtl.training.evaluator import evaluate
@@ -41,13 +41,15 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
             completed one, and one that another process completes meanwhile, is left as it is.
     """
     spec.data.check()
+    directory = RunDirectory(path)
+    if resume:
+        _keep_threads(spec, directory)
     device = prepare_process(spec.trainer, spec.seed)
     objective = _build_objective(spec, device)
     if spec.trainer.compile:
         objective.model.compile_backbone()
     schedulers = _set_up_strategy(spec, objective)
     start = summary.head(spec, device)
-    directory = RunDirectory(path)
     if not resume:
         directory.claim(config_yaml)
     with directory.locked():
@@ -89,7 +91,7 @@ def run(spec: RunSpec, path: Path, config_yaml: str, resume: bool = False) -> di
                     trainer.train_seconds = float(event.get("train_seconds", 0.0))  # type: ignore[arg-type]
                     trainer.train_cpu_seconds = float(event.get("train_cpu_seconds", 0.0))  # type: ignore[arg-type]
                 description = _describe(spec, objective, path, trainer)
-                known = {key: start[key] for key in ("git", "versions", "device", "tasks")}
+                known = {key: start[key] for key in ("git", "code", "versions", "device", "num_threads", "tasks")}
                 known |= {"description": description, "total_steps": trainer.total_steps}
                 trainer.log({"event": "start", "step": steps_done, **known})
                 if state is None:
@@ -203,6 +205,13 @@ def _load_resumable(directory: RunDirectory, identity: Mapping[str, Any]) -> Map
     return state
 
 
+def _keep_threads(spec: RunSpec, directory: RunDirectory) -> None:
+    """Go on with the number of CPU threads that the run began with: another one would round its sums differently."""
+    threads = first_start(directory.record).get("num_threads")
+    if spec.trainer.num_threads is None and isinstance(threads, int):
+        torch.set_num_threads(threads)
+
+
 @contextmanager
 def _open_trackers(
     spec: RunSpec, start: Mapping[str, Any], directory: RunDirectory, steps_per_epoch: int, resume_step: int | None
@@ -232,7 +241,7 @@ def _mirror(spec: RunSpec, start: Mapping[str, Any], directory: RunDirectory, re
     names = spec.names
     experiment = [] if names["experiment"] == "default" else [names["experiment"]]
     parts = [*experiment, names["dataset"], names["backbone"], names["strategy"]]
-    code = {key: start[key] for key in ("git", "config_hash", "setting_hash", "versions", "device")}
+    code = {key: start[key] for key in ("git", "code", "config_hash", "setting_hash", "versions", "device")}
     return WandbTracker(
         spec.tracking,
         directory.path,

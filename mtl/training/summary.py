@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mtl.training.provenance import config_hash, git_state, setting_hash, versions
+from mtl.training.provenance import code_digest, config_hash, git_state, setting_hash, versions
 from mtl.training.selection import describe_selection
 from mtl.training.spec import RunSpec
 from mtl.training.trainer import Trainer
@@ -28,6 +28,7 @@ def head(spec: RunSpec, device: torch.device) -> dict[str, Any]:
         "note": spec.strategy.note,
         "data_note": spec.data.note,
         "git": git_state(spec.plugins),
+        "code": code_digest(),
         "config_hash": config_hash(spec.config),
         "setting_hash": setting_hash(spec.config),
         "versions": versions(),

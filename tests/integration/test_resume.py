@@ -184,6 +184,34 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again(tmp_path, monkey
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("save", [1, 3], ids=["before the first checkpoint", "later"])
+def test_a_run_keeps_the_number_of_threads_that_it_began_with(tmp_path, monkeypatch, save):
+    """More threads add up in another order: a sweep that goes on with other parallel jobs would get other bits."""
+    from mtl.training.trainer import Trainer
+
+    original, calls = Trainer.save, []
+
+    def stopping(self):
+        calls.append(1)
+        if len(calls) == save:
+            raise Stop
+        original(self)
+
+    options = [option for option in RUN if not option.startswith("trainer.num_threads")]
+    monkeypatch.setattr(Trainer, "save", stopping)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(Stop):
+            run_overrides(options, tmp_path)
+        monkeypatch.undo()
+        torch.set_num_threads(1)
+        assert resume_run(tmp_path)["num_threads"] == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("options", [["trainer.checkpoint_every_steps=4"], ["trainer.max_steps=13"], STEPWISE])
 def test_other_places_to_stop(tmp_path, monkeypatch, options):
     """Checkpoints on the end of an epoch, a run that ends within one, a scheduler that advances every step."""

@@ -17,6 +17,7 @@ from mtl.config.work import frozen, work
 from mtl.results.definition import load_definition
 from mtl.sweeps.manifest import SweepDirectory
 from mtl.sweeps.state import Attempts, State, read_status
+from mtl.training.run_directory import RunDirectory
 
 QUICK = ["dataset.train_size=64", "dataset.val_size=16", "dataset.test_size=16"]
 
@@ -183,6 +184,30 @@ def test_how_many_at_once():
     assert parallel_jobs(joblib(-(10**6)), 9) == 1
     with pytest.raises(ValueError, match="n_jobs"):
         parallel_jobs(joblib(0), 9)
+
+
+@pytest.mark.parametrize(("done", "workers"), [(0, 2), (2, 1), (3, 0)])
+def test_the_last_jobs_have_no_more_threads_than_the_first(begun, monkeypatch, done, workers):
+    """A job's share depends on the command alone: a continued sweep does what an uninterrupted one does."""
+    from mtl.config import launch
+
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking.progress=none"]
+    sweep, _ = begun("seed=0,1,2", *QUICK, *joblib)
+    for job in sweep.manifest.jobs[:done]:
+        path = sweep.directory.job(job)
+        path.mkdir(parents=True)
+        RunDirectory(path).write_summary({"status": "completed", "message": None, "git": {}})
+    calls = []
+    monkeypatch.setattr(launch.torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(launch, "WorkerPool", lambda _, environments: calls.append(environments) or Idle())
+    launch.run_sweep(sweep)
+    assert [one["OMP_NUM_THREADS"] for one in next(iter(calls), [])] == ["4"] * workers
+
+
+class Idle:
+    def run(self, source, tick):
+        if source.is_open():
+            assert source.request(source.next())["threads"] == 4
 
 
 def test_devices_are_those_that_are_visible():

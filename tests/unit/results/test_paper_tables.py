@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import random
 from dataclasses import replace
 
@@ -243,6 +244,38 @@ def test_mixed_code_is_refused(runs, tmp_path, git):
     with pytest.raises(UserError, match="2 code versions"):
         table_of(found)
     assert "2 code versions are mixed (allow_mixed=true)" in text_of(table_of(found, allow_mixed=True))
+
+
+def with_code(directory, codes, commits):
+    return [
+        make(directory, one, 90.0, 70.0, code=code, git={"commit": commit, "dirty": False})
+        for one, code, commit in zip(PLAN, itertools.cycle(codes), itertools.cycle(commits), strict=False)
+    ]
+
+
+def test_a_commit_that_leaves_the_code_as_it_is_makes_no_stranger(tmp_path):
+    text = text_of(table_of(with_code(tmp_path, ["1a"], ["c" * 40, "d" * 40])))
+    assert "mixed" not in text
+    assert "could not be compared" not in text
+    assert "c" * 12 in text  # which commits they were stays there
+
+
+def test_digests_tell_code_apart_where_a_commit_does_not(tmp_path):
+    found = with_code(tmp_path, ["1a", "2b"], [None])
+    with pytest.raises(UserError, match=r"2 code versions:\n  code 1a \(git unknown\)"):
+        table_of(found)
+    assert "2 code versions are mixed (allow_mixed=true)" in text_of(table_of(found, allow_mixed=True))
+
+
+def test_runs_without_a_digest_are_compared_by_commit(tmp_path):
+    with pytest.raises(UserError, match="2 code versions"):
+        table_of(with_code(tmp_path / "a", ["1a", ""], ["c" * 40, "d" * 40]))
+    assert "mixed" not in text_of(table_of(with_code(tmp_path / "b", ["1a", ""], ["c" * 40])))
+
+
+@pytest.mark.parametrize("codes", [[""], ["1a", ""]])
+def test_a_table_says_if_code_versions_could_not_be_compared(tmp_path, codes):
+    assert "Code versions could not be compared" in text_of(table_of(with_code(tmp_path, codes, [None])))
 
 
 def test_mixed_selection_rules_are_refused(runs, tmp_path):

@@ -74,6 +74,21 @@ def test_progress_follows_the_record_and_its_cuts(sweep):
     assert RecordFollower(path.with_name("none")).read().total_steps == 0
 
 
+@pytest.mark.parametrize("extra", ["", "1", "12", "123456", '1"}'])
+def test_a_record_that_is_begun_anew_in_its_place_is_read_from_its_start(tmp_path, extra):
+    """It is longer by the next look, so that neither its size nor its inode tells."""
+    path = tmp_path / "job"
+    path.mkdir()
+    follower = RecordFollower(path)
+    write_events(path, [{"event": "start", "step": 0, "total_steps": 20, "tasks": {"a": ACCURACY}}, evaluation(15, 9)])
+    assert (follower.read().step, follower.read().best) == (15, "accuracy 9")
+    RunDirectory(path).record.write_text("")
+    start = {"event": "start", "step": 0, "total_steps": 30, "note": extra, "tasks": {"a": ACCURACY}}
+    write_events(path, [start, evaluation(2, 1), evaluation(3, 4), evaluation(4, 3)])
+    progress = follower.read()
+    assert (progress.step, progress.total_steps, progress.best) == (4, 30, "accuracy 4")
+
+
 def test_the_best_is_a_validation_score_signed_so_that_higher_is_better():
     metrics = {"val": {"a": {"accuracy": 3.0}, "b": {"error": 1.0, "other": 9.0}}, "test": {"a": {"accuracy": 99.0}}}
     assert best_words(metrics, {"a": ACCURACY}) == (3.0, "accuracy 3")

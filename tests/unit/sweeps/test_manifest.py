@@ -1,13 +1,17 @@
 """The manifest is read as it was written, and names of directories tell jobs apart."""
 
+import fcntl
 import itertools
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtl.config import watch
 from mtl.errors import RunDirectoryError
-from mtl.sweeps.manifest import Manifest, SweepDirectory, SweepJob, directory_names
+from mtl.sweeps.manifest import LOCK, Manifest, SweepDirectory, SweepJob, directory_names
+from mtl.training.run_directory import RunDirectory
 
 JOBS = tuple(SweepJob(n, f"{n}", (f"seed={n}",), "hash", n, {"seed": n, "lr": 0.1 + 0.2}) for n in range(3))
 MANIFEST = Manifest("identity", "command 'with spaces'", {"commit": None, "dirty": None}, "files", JOBS)
@@ -39,6 +43,41 @@ def test_one_process_starts_jobs(tmp_path):
         directory.locked().__enter__()
     with directory.locked():
         pass
+
+
+def test_a_look_tells_whether_a_process_starts_jobs(tmp_path):
+    directory = SweepDirectory(tmp_path / "new")
+    assert not directory.is_locked()
+    with directory.locked():
+        assert directory.is_locked()
+    assert not directory.is_locked()
+    with (directory.path / LOCK).open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (look, fcntl.LOCK_UN)).start()
+        with directory.locked():  # a look at that instant does not keep a sweep from starting
+            pass
+
+
+def test_watching_ends_with_the_sweep_and_not_between_two_jobs(tmp_path, monkeypatch, capsys):
+    directory = SweepDirectory(tmp_path)
+    directory.write(MANIFEST)
+    monkeypatch.setattr(watch, "SECONDS", 0.05)
+    ended = threading.Event()
+
+    def look():
+        watch.watch([f"dir={tmp_path}", "watch=true"])
+        ended.set()
+
+    with directory.locked():
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        assert not ended.wait(1)  # no job runs, as between two jobs
+        late = SweepJob(3, "3", ("seed=3",), "hash", 3, {})
+        directory.add(late)
+        directory.job(late).mkdir()
+        RunDirectory(directory.job(late)).write_summary({"status": "completed", "message": None})
+    assert ended.wait(20)
+    assert "4 jobs: 1 completed, 3 waiting" in capsys.readouterr().out
 
 
 def test_names_hold_what_varies():

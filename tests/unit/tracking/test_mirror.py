@@ -1,10 +1,15 @@
 """What the mirror shows, without W&B."""
 
 import math
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mtl.errors import ConfigError
 from mtl.tracking import mirror_mode
 from mtl.tracking.mirror_pairs import COLUMNS, Pairs, heat_map
 from mtl.tracking.mirror_rows import PAIRS_UP_TO, row
@@ -83,8 +88,8 @@ def test_best_follows_the_direction_and_last_the_time():
         standing.take(evaluation(epoch, left, error))
         standing.take(evaluation(epoch, left, error, "test"))
     assert standing.summary() == {
-        **{"last/val/left/accuracy": 60.0, "last/val/depth/error": 0.2},
-        **{"last/test/left/accuracy": 60.0, "last/test/depth/error": 0.2},
+        **{"last/val/left/accuracy": 60.0, "last/val/depth/error": None},  # not that of an earlier epoch
+        **{"last/test/left/accuracy": 60.0, "last/test/depth/error": None},
         **{"best/val/left/accuracy": 70.0, "best/val/depth/error": 0.2},
         **{"best_epoch/val/left/accuracy": 2, "best_epoch/val/depth/error": 3},
     }
@@ -118,6 +123,19 @@ def nothing_configured(monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "of_all"))
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    fresh = SimpleNamespace(
+        settings_workspace=str(tmp_path / "wandb/settings"),
+        settings_system=str(tmp_path / "of_all/settings"),
+    )
+
+    def client_settings():
+        fresh.base_url = os.environ.get("WANDB_BASE_URL") or "https://api.forge.coreweave.com"
+        return fresh
+
+    monkeypatch.setattr(mirror_mode, "_client_settings", client_settings)
     return tmp_path
 
 
@@ -153,3 +171,68 @@ def test_wandb_mode_of_the_environment_decides_before_the_key(nothing_configured
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert mirror_mode.choose_mode("auto") == ("offline", "WANDB_MODE=offline")
     assert mirror_mode.choose_mode("online")[0] == "online"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"), [("dryrun", "offline"), ("run", "online"), ("OFFLINE", "offline"), (" Disabled ", "disabled")]
+)
+def test_wandb_mode_in_other_words(nothing_configured, monkeypatch, text, mode):
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.setenv("WANDB_MODE", text)
+    assert mirror_mode.choose_mode("auto") == (mode, f"WANDB_MODE={mode}")
+    assert os.environ["WANDB_MODE"] == mode  # the client refuses what is not spelled so
+
+
+def test_an_empty_wandb_mode_says_nothing(nothing_configured, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "")
+    assert mirror_mode.choose_mode("auto")[0] == "offline"
+    assert "WANDB_MODE" not in os.environ  # the client refuses it
+
+
+@pytest.mark.parametrize("mode", ["auto", "offline"])
+def test_an_unknown_wandb_mode_is_refused(nothing_configured, monkeypatch, mode):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ConfigError, match=r"WANDB_MODE should be online, offline or disabled\. Found `ofline`"):
+        mirror_mode.choose_mode(mode)
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled", "dryrun"])
+def test_what_wandb_offline_wrote_decides_before_the_key(nothing_configured, monkeypatch, mode):
+    """`wandb offline` and `wandb disabled` write a settings file in the directory."""
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    for place, text in (("of_all", "online"), ("wandb", mode)):
+        (nothing_configured / place).mkdir()
+        (nothing_configured / place / "settings").write_text(f"[default]\nmode = {text}\nproject = 100%\n")
+    found, reason = mirror_mode.choose_mode("auto")
+    assert found == ("disabled" if mode == "disabled" else "offline")
+    assert reason == f"mode in {nothing_configured / 'wandb/settings'}"
+    (nothing_configured / "wandb/settings").write_text("[default]\n")
+    assert mirror_mode.choose_mode("auto")[0] == "online"
+    (nothing_configured / "wandb/settings").write_text("[default]\nmode = maybe\n")
+    with pytest.raises(ConfigError, match="Found `maybe`"):
+        mirror_mode.choose_mode("auto")
+    (nothing_configured / "wandb/settings").write_text("nothing of the kind\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        mirror_mode.choose_mode("auto")
+
+
+def test_the_client_writes_and_names_the_files_that_are_read(tmp_path):
+    """With the client itself, in processes of their own: it keeps its settings for the life of a process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = {**kept, "HOME": str(tmp_path), "WANDB_API_KEY": "x", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run(*command):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    ask = "from mtl.tracking.mirror_mode import choose_mode; import sys; print(*choose_mode('auto'))"
+    assert run(sys.executable, "-c", ask) == "online key in WANDB_API_KEY"
+    run(sys.executable, "-m", "wandb", "offline")
+    assert run(sys.executable, "-c", ask) == f"offline mode in {tmp_path / 'wandb/settings'}"
+    run(sys.executable, "-m", "wandb", "disabled")
+    assert run(sys.executable, "-c", ask) == f"disabled mode in {tmp_path / 'wandb/settings'}"
+
+
+def test_a_run_without_the_mirror_does_not_import_wandb():
+    code = "import sys, mtl.config, mtl.tracking; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
