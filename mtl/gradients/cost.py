@@ -16,6 +16,8 @@ GRADIENT_TRAFFIC = 20
 """The same for one entry of a gradient at the outputs, copied."""
 ROW_PRODUCTS, GRADIENT_PRODUCTS = 1.7, 4.0
 """Times that a multiply-add of thin products (m of rows with m of rows) takes of one of a large product."""
+LAYER, LAYER_AND_TASK = 4e6, 1e5
+"""Multiply-adds in the time of the calls that a layer's products take, whatever their size; once, and for each task."""
 
 
 def cost_of_rows(m: int, n: int, d: int, c: int) -> float:
@@ -26,4 +28,4 @@ def cost_of_rows(m: int, n: int, d: int, c: int) -> float:
 def cost_of_products(m: int, n: int, d: int, c: int) -> float:
     """S = A A^T, S D_k and <D_l, S D_k> of all tasks, and the weight gradient of their combination."""
     once = n * n * d + PATCH_TRAFFIC * n * d + n * d * c
-    return once + m * (n + GRADIENT_TRAFFIC) * n * c + GRADIENT_PRODUCTS * m * m * n * c
+    return LAYER + LAYER_AND_TASK * m + once + m * (n + GRADIENT_TRAFFIC) * n * c + GRADIENT_PRODUCTS * m * m * n * c

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError
 from mtl.gradients.base import CutSource
-from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import LayerwiseGradients
 from mtl.gradients.tensors import flatten, in_other_order, views
 from mtl.numerics import gramian
@@ -62,7 +62,7 @@ class SketchGramian(CutSource):
         named = dict(objective.model.backbone.named_parameters())
         self._names = [name for name, p in named.items() if p.requires_grad and id(p) not in known]
         self._below = [named[name] for name in self._names]
-        self._last = LayerwiseGradients(objective, last, GhostLayer.is_cheaper)
+        self._last = LayerwiseGradients(objective, last, Sizes.is_cheaper)
         like = next(iter(self.shared), torch.empty(0))
         self._moved = torch.empty(sum(p.numel() for p in self._below), dtype=like.dtype, device=like.device)
         self._inputs: Tensor | None = None

@@ -12,7 +12,7 @@ from mtl.aggregation import MGDA, Constant
 from mtl.errors import ConfigError
 from mtl.gradients import GhostGramian, TaskJacobian, gramian
 from mtl.gradients.cost import cost_of_products, cost_of_rows
-from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layout import WeightLayout
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
@@ -65,7 +65,7 @@ def compare(objective, batch, choose=always):
     weights = torch.tensor([0.2, -1.0, 3.0], dtype=torch.float64)
     results = []
     for source in (exact, ghost):
-        found = source.measure(objective.evaluate(batch), [None] * 3)
+        found = source.measure(source.evaluate(batch), [None] * 3)
         heads = [[h.clone() for h in head] for head in source.heads]
         source.combine(weights)
         results.append((found, heads, [p.grad.clone() for p in objective.shared_parameters()]))
@@ -153,9 +153,9 @@ def test_a_forward_that_is_not_measured_does_no_harm():
     ghost, exact = GhostGramian(objective, always), TaskJacobian(objective)
     objective.evaluate(first)  # with graph, and never measured
     objective.measure(second)
-    found = ghost.measure(objective.evaluate(second), [None] * 3)
+    found = ghost.measure(ghost.evaluate(second), [None] * 3)
     assert len(ghost.ghost_layers) == 5
-    torch.testing.assert_close(found, exact.measure(objective.evaluate(second), [None] * 3), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found, exact.measure(exact.evaluate(second), [None] * 3), rtol=1e-9, atol=1e-12)
     ghost.reset()
     assert not ghost._parts._captures
 
@@ -163,7 +163,7 @@ def test_a_forward_that_is_not_measured_does_no_harm():
 def test_if_no_layer_pays_it_is_the_exact_source():
     objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
     ghost, exact = GhostGramian(objective, lambda *_: False), TaskJacobian(objective, ordered=False)
-    found = [source.measure(objective.evaluate(batch), [None] * 3) for source in (ghost, exact)]
+    found = [source.measure(source.evaluate(batch), [None] * 3) for source in (ghost, exact)]
     assert torch.equal(*found)
     assert ghost.diagnostics == {"ghost_layers": 0.0}
     assert ghost.count.backbone == exact.count.backbone == 3
@@ -172,7 +172,7 @@ def test_if_no_layer_pays_it_is_the_exact_source():
 def test_layers_that_fall_back_are_named():
     objective, batch = build(1, 1, 1, 1, True, "none", False, True, True), make_batches(count=1)[0]
     ghost = GhostGramian(objective, always)
-    ghost.measure(objective.evaluate(batch), [None] * 3)
+    ghost.measure(ghost.evaluate(batch), [None] * 3)
     found = ghost.diagnostics
     assert found.pop("ghost_layers") == 3
     assert found == {"ghost_fallback/backbone.same": 1.0, "ghost_fallback/backbone.out": 1.0}
@@ -263,7 +263,7 @@ def test_an_error_on_the_way_leaves_the_weights(monkeypatch):
 
 def test_small_layers_on_many_rows_keep_their_rows():
     objective = build(1, 1, 1, 1, True, "none", False, False, False)
-    chosen = compare(objective, make_batches(count=1)[0], GhostLayer.is_cheaper)
+    chosen = compare(objective, make_batches(count=1)[0], Sizes.is_cheaper)
     assert "backbone.same" not in chosen  # 7 x 36 rows against 8 x 8 weights
 
 
