@@ -58,6 +58,10 @@ class LayerwiseGradients:
             if isinstance(module, Sized) and _trains(module, known)
         }
 
+    def is_idle(self, shape: torch.Size) -> bool:
+        """Whether it is known that no layer gains with inputs of this shape: then there is nothing to watch."""
+        return not self._wanted.get(shape, self._modules) and not self._captures
+
     @contextmanager
     def watching(self, shape: torch.Size) -> Iterator[None]:
         """Keep of the forward pass of inputs of this shape what `choose_layers` needs."""
@@ -93,8 +97,13 @@ class LayerwiseGradients:
         """Take task k's gradients at the places of `begin`; None for those that it does not reach."""
         for layer, gradient in zip(self.layers.values(), found, strict=False):
             layer.put(k, gradient)
-        for piece, gradient in zip(self._pieces[k], found[len(self.layers) :], strict=True):
-            piece.zero_() if gradient is None else piece.copy_(gradient)
+        rows = list(zip(self._pieces[k], found[len(self.layers) :], strict=True))
+        reached = [(piece, gradient) for piece, gradient in rows if gradient is not None]
+        if reached:
+            torch._foreach_copy_([piece for piece, _ in reached], [gradient for _, gradient in reached])
+        for piece, gradient in rows:
+            if gradient is None:
+                piece.zero_()
 
     def gramian(self) -> Tensor:
         """(m, m) over all parameters, float64 on the CPU."""
