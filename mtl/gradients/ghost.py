@@ -39,7 +39,7 @@ class GhostGramian(GradientSource):
 
     Args:
         objective: Whose parameters.
-        choose: (sizes of a layer, number of tasks) -> whether the layer goes without rows; by default where that is cheaper.
+        choose: (sizes of a layer, number of tasks) -> whether it goes without rows; by default where that is cheaper.
 
     Attributes:
         ghost_layers: Names of the layers that went without rows in the last `measure`.

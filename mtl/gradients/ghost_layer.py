@@ -57,7 +57,7 @@ def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
 
 def has_tensor_hooks(module: nn.Module) -> bool:
     """Whether a hook on a parameter would see, and may change, the gradient that is not taken without rows."""
-    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())  # type: ignore[attr-defined]
+    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, int] | None:
