@@ -121,7 +121,8 @@ class MultiTaskObjective:
             one_backward: The losses will be differentiated together, in one pass. Then many linear heads run as one
                 product. Differentiating them apart stays right, and is slower.
             apart: Every head reads views of its own of the shared features (`Evaluation.reads`). Then one call of
-                autograd gives the gradients of all tasks at the features and in their heads, told apart.
+                autograd gives the gradients of all tasks at the features and in their heads, told apart. Heads then run
+                one by one, whatever `one_backward` says: one product would read the features and not the views.
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; names the tasks.
@@ -131,7 +132,7 @@ class MultiTaskObjective:
             extra = [index for index in measure if index not in indices]
             features = self.model.features(batch.inputs, [self.tasks[index] for index in (*indices, *extra)])
             reads = self._reads(features, len(indices)) if apart else ()
-            losses = self._losses(features, batch, indices, joint=one_backward, reads=reads)
+            losses = self._losses(features, batch, indices, joint=one_backward and not reads, reads=reads)
             with torch.no_grad():
                 measured = self._losses(features, batch, extra, joint=True)
         values = torch.stack([loss.detach() for loss in losses] + measured)

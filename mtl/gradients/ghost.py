@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl.datasets.base import Batch
 from mtl.gradients.base import GradientSource
-from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
 from mtl.gradients.parameters import TaskJacobian
 from mtl.gradients.tensors import flatten
@@ -30,7 +31,7 @@ class GhostGramian(GradientSource):
     `nn.Linear` and `nn.Conv2d` layers (grouped, strided, dilated) go without rows where their sizes make that cheaper.
     All other parameters keep rows: norm layers, embeddings, weights that enter the graph more than once, layers that
     were called twice or carry hooks of others, and layers on large maps. If no layer goes without, this is
-    `TaskJacobian`.
+    `TaskJacobian`; so it is for an evaluation that is not this source's own, of which it has seen nothing.
 
     Under bf16 autocast the products of ghost layers use the inputs before their cast: equal to rows up to about 1e-3.
 
@@ -38,18 +39,25 @@ class GhostGramian(GradientSource):
 
     Args:
         objective: Whose parameters.
-        choose: (layer, number of tasks) -> whether the layer goes without rows; by default where that is cheaper.
+        choose: (sizes of a layer, number of tasks) -> whether it goes without rows; by default where that is cheaper.
 
     Attributes:
         ghost_layers: Names of the layers that went without rows in the last `measure`.
     """
 
-    def __init__(self, objective: MultiTaskObjective, choose: Choose = GhostLayer.is_cheaper) -> None:
+    def __init__(self, objective: MultiTaskObjective, choose: Choose = Sizes.is_cheaper) -> None:
         super().__init__(objective)
         self.ghost_layers: tuple[str, ...] = ()
         self._parts = LayerwiseGradients(objective, self.shared, choose)
         self._rows: TaskJacobian | None = None
         self._all_rows = False
+
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """Keep what layers without rows read."""
+        if self._parts.is_idle(batch.inputs.shape):
+            return super().evaluate(batch)
+        with self._parts.watching(batch.inputs.shape):
+            return super().evaluate(batch)
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backwards to the outputs of the ghost layers and to the remaining parameters; G is the sum of the parts."""
@@ -112,3 +120,5 @@ class GhostGramian(GradientSource):
         """Forget the step, and every captured input."""
         super().reset()
         self._parts.clear()
+        if self._rows is not None:
+            self._rows.reset()

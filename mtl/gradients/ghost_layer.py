@@ -1,15 +1,20 @@
 """One layer's part of a Gramian, from its inputs and the task gradients at its outputs."""
 
+import math
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
+from torch.nn.utils.parametrize import is_parametrized
 
 from mtl.gradients.cost import cost_of_products, cost_of_rows
+
+Sized = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""Layers whose cost is known, with rows and without."""
 
 
 @dataclass(frozen=True)
@@ -17,17 +22,24 @@ class Capture:
     """What one forward pass of a layer leaves: its input, and where its output stands in the graph.
 
     The place is taken when the output is made: an activation that works in place changes the tensor later, not the
-    place.
+    place. A later change of the input is told by its version. No input: the layer was called with a keyword.
     """
 
-    inputs: Tensor
+    inputs: Tensor | None
+    version: int
     edge: GradientEdge
     output_shape: torch.Size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the input is known and still what the layer read."""
+        return self.inputs is not None and self.inputs._version == self.version
 
 
 def capture(inputs: tuple[Tensor, ...], output: Tensor) -> Capture:
     """Keep what a ghost layer needs."""
-    return Capture(inputs[0].detach(), get_gradient_edge(output), output.shape)
+    known = inputs[0].detach() if inputs else None  # shares storage and version
+    return Capture(known, 0 if known is None else known._version, get_gradient_edge(output), output.shape)
 
 
 def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
@@ -36,18 +48,56 @@ def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
         plain = type(module).forward is nn.Linear.forward
     elif isinstance(module, nn.Conv2d):
         plain = type(module).forward is nn.Conv2d.forward and module.padding_mode == "zeros"
-        plain = plain and not isinstance(module.padding, str)
+        plain = plain and _padding(module) is not None
     else:
         return False
-    plain = plain and "forward" not in vars(module)
+    plain = plain and "forward" not in vars(module) and not is_parametrized(module)
     return plain and all(p.requires_grad for p in module.parameters()) and "weight" in module._parameters
+
+
+def has_tensor_hooks(module: nn.Module) -> bool:
+    """Whether a hook on a parameter would see, and may change, the gradient that is not taken without rows."""
+    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, int] | None:
+    """Zeros on either side of rows and columns; None if one side gets more than the other."""
+    if not isinstance(conv.padding, str):
+        return conv.padding[0], conv.padding[1]
+    if conv.padding == "valid":
+        return 0, 0
+    both = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    return None if any(total % 2 for total in both) else (both[0] // 2, both[1] // 2)
+
+
+class Sizes(NamedTuple):
+    """N rows of inputs of length d, c outputs, per group of channels.
+
+    For a linear layer every vector is a row, for a convolution every output position of every sample.
+    """
+
+    groups: int
+    n: int
+    d: int
+    c: int
+
+    @classmethod
+    def of(cls, module: Sized, output_shape: torch.Size) -> "Sizes":
+        """By the layer's own numbers: weights may be computed from others."""
+        if isinstance(module, nn.Linear):
+            return cls(1, output_shape.numel() // module.out_features, module.in_features, module.out_features)
+        d = module.in_channels // module.groups * math.prod(module.kernel_size)
+        n = output_shape.numel() // module.out_channels
+        return cls(module.groups, n, d, module.out_channels // module.groups)
+
+    def is_cheaper(self, num_tasks: int) -> bool:
+        """Whether m tasks cost clearly less without their rows; see `mtl.gradients.cost`."""
+        _, n, d, c = self
+        return cost_of_products(num_tasks, n, d, c) < 0.9 * cost_of_rows(num_tasks, n, d, c)
 
 
 class GhostLayer:
     """S = A A^T + 1 1^T and D_k of one layer in one step.
-
-    N rows of inputs of length d, c outputs, per group of channels: for a linear layer every vector is a row, for a
-    convolution every output position of every sample.
 
     Args:
         module: The layer.
@@ -59,17 +109,8 @@ class GhostLayer:
         self.module = module
         self.capture = found
         self.num_tasks = num_tasks
-        weight = module.weight
-        self.groups = module.groups if isinstance(module, nn.Conv2d) else 1
-        self.d = weight[0].numel()
-        self.c = weight.shape[0] // self.groups
-        self.n = found.output_shape.numel() // weight.shape[0]
+        self.groups, self.n, self.d, self.c = Sizes.of(module, found.output_shape)
         self._gradients: Tensor | None = None
-
-    def is_cheaper(self, num_tasks: int) -> bool:
-        """Whether m tasks cost clearly less without their rows; see `mtl.gradients.cost`."""
-        sizes = (num_tasks, self.n, self.d, self.c)
-        return cost_of_products(*sizes) < 0.9 * cost_of_rows(*sizes)
 
     def put(self, k: int, gradient: Tensor | None) -> None:
         """Take task k's gradient at the outputs; None for a task that does not depend on them."""
@@ -98,15 +139,14 @@ class GhostLayer:
         """Gradients of weight and bias (None without one) of sum_k weights[k] L_k. `weights`: (m,)."""
         summed = torch.einsum("gnmc,m->gnc", self._known, weights)
         bias = None if self.module.bias is None else summed.sum(1).reshape(-1)
-        inputs = self.capture.inputs.to(summed.dtype)
+        inputs = self._read.to(summed.dtype)
         if isinstance(self.module, nn.Linear):
             return summed[0].T @ inputs.reshape(self.n, self.d), bias
         conv, shape = self.module, self.capture.output_shape
         maps = summed.movedim(0, 1).reshape(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
         batched = (inputs, maps) if inputs.dim() == 4 else (inputs[None], maps[None])
-        assert not isinstance(conv.padding, str)
         weight: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-            batched[0], conv.weight.shape, batched[1], conv.stride, conv.padding, conv.dilation, conv.groups
+            batched[0], conv.weight.shape, batched[1], conv.stride, _padding(conv), conv.dilation, conv.groups
         )
         return weight, bias
 
@@ -115,14 +155,19 @@ class GhostLayer:
         assert self._gradients is not None, "put() first"
         return self._gradients
 
+    @property
+    def _read(self) -> Tensor:
+        assert self.capture.inputs is not None, "chosen without inputs"
+        return self.capture.inputs
+
     def _inputs(self) -> Tensor:
         """A (groups, N, d), in the precision of the weights."""
-        values = self.capture.inputs.to(self.module.weight.dtype)
+        values = self._read.to(self.module.weight.dtype)
         if isinstance(self.module, nn.Linear):
             return values.reshape(1, self.n, self.d)
-        conv = self.module
-        assert not isinstance(conv.padding, str)
+        conv, padding = self.module, _padding(self.module)
+        assert padding is not None
         batched = values if values.dim() == 4 else values[None]
-        patches = functional.unfold(batched, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+        patches = functional.unfold(batched, conv.kernel_size, conv.dilation, padding, conv.stride)
         batch, _, positions = patches.shape
         return patches.view(batch, self.groups, self.d, positions).permute(1, 0, 3, 2).reshape(self.groups, -1, self.d)

@@ -1,28 +1,31 @@
 """Task gradients of some shared parameters, of large layers without their rows."""
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn import Parameter
 
-from mtl.gradients.ghost_layer import Capture, GhostLayer, can_be_ghost, capture
+from mtl.gradients.ghost_layer import Capture, GhostLayer, Sized, Sizes, can_be_ghost, capture, has_tensor_hooks
 from mtl.gradients.graph import Uses
 from mtl.gradients.tensors import set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
-Choose = Callable[[GhostLayer, int], bool]
-"""(layer, number of tasks) -> whether the layer goes without rows."""
+Choose = Callable[[Sizes, int], bool]
+"""(sizes of a layer, number of tasks) -> whether the layer goes without rows."""
 
 
 class LayerwiseGradients:
     """What is kept of each task's gradient: for chosen layers the gradient at their outputs, for all else a row.
 
-    Between `choose_layers`, `begin` and `clear` it holds one step; `put` takes one task after the other, `gramian` and
-    `combine` follow.
+    Between `watching` and `clear` it holds one step: the forward pass, `choose_layers` and `begin`; `put` takes one
+    task after the other, `gramian` and `combine` follow. No forward pass outside `watching` is seen.
+
+    Which layers `choose` wants is asked once for a shape of the inputs. From then on only these are looked at, and none
+    at all if none is wanted.
 
     Args:
         objective: Whose model.
@@ -31,8 +34,9 @@ class LayerwiseGradients:
 
     Attributes:
         layers: Name -> layer of those that go without rows in this step.
-        refused: Names of layers that `choose` wanted and that had to keep rows: called more than once, weights used
-            elsewhere too, hooks of others.
+        refused: Names of layers that `choose` wanted and that had to keep rows: called more than once or with a
+            keyword, weights used elsewhere too, made of others or with hooks, inputs changed later, hooks of others, a
+            forward or a padding that is not torch's.
     """
 
     def __init__(self, objective: MultiTaskObjective, parameters: Sequence[Parameter], choose: Choose) -> None:
@@ -45,15 +49,33 @@ class LayerwiseGradients:
         self._matrix = torch.empty(0)
         self._pieces: list[list[Tensor]] = []
         self._captures: dict[str, list[Capture]] = {}
+        self._wanted: dict[torch.Size, tuple[str, ...]] = {}
+        self._shape = torch.Size()
         known = {id(parameter) for parameter in self.parameters}
-        self._modules: dict[str, nn.Linear | nn.Conv2d] = {
+        self._modules: dict[str, Sized] = {
             name: module
             for name, module in objective.model.named_modules()
-            if can_be_ghost(module) and all(id(p) in known for p in module.parameters())
+            if isinstance(module, Sized) and _trains(module, known)
         }
-        for name, module in self._modules.items():
-            handle = module.register_forward_hook(_keeper(self._captures, name))
-            weakref.finalize(self, handle.remove)  # when this is gone, nothing is left on the model
+
+    def is_idle(self, shape: torch.Size) -> bool:
+        """Whether it is known that no layer gains with inputs of this shape: then there is nothing to watch."""
+        return not self._wanted.get(shape, self._modules) and not self._captures
+
+    @contextmanager
+    def watching(self, shape: torch.Size) -> Iterator[None]:
+        """Keep of the forward pass of inputs of this shape what `choose_layers` needs."""
+        self.clear()
+        self._shape = shape
+        handles = [
+            self._modules[name].register_forward_hook(_keeper(self._captures, name))
+            for name in self._wanted.get(shape, self._modules)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def choose_layers(self, evaluation: Evaluation) -> bool:
         """Decide which layers go without rows in this step; return whether any does."""
@@ -75,8 +97,13 @@ class LayerwiseGradients:
         """Take task k's gradients at the places of `begin`; None for those that it does not reach."""
         for layer, gradient in zip(self.layers.values(), found, strict=False):
             layer.put(k, gradient)
-        for piece, gradient in zip(self._pieces[k], found[len(self.layers) :], strict=True):
-            piece.zero_() if gradient is None else piece.copy_(gradient)
+        rows = list(zip(self._pieces[k], found[len(self.layers) :], strict=True))
+        reached = [(piece, gradient) for piece, gradient in rows if gradient is not None]
+        if reached:
+            torch._foreach_copy_([piece for piece, _ in reached], [gradient for _, gradient in reached])
+        for piece, gradient in rows:
+            if gradient is None:
+                piece.zero_()
 
     def gramian(self) -> Tensor:
         """(m, m) over all parameters, float64 on the CPU."""
@@ -101,35 +128,41 @@ class LayerwiseGradients:
         self.layers = {}
 
     def _choose(self, evaluation: Evaluation) -> dict[str, GhostLayer]:
-        """The layers to go without rows: called once, used once in this graph, and wanted."""
-        wanted = [name for name, found in self._captures.items() if self._wanted(name, found)]
+        """The layers to go without rows: wanted, called once, and used once in this graph."""
+        seen = self._captures
+        if self._shape not in self._wanted and seen:
+            self._wanted[self._shape] = tuple(name for name, found in seen.items() if self._wants(name, found))
+        wanted = [name for name in self._wanted.get(self._shape, ()) if name in seen]
         if not wanted:
             self.refused = ()
             return {}
         uses, chosen = Uses(evaluation.losses), {}
         for name in wanted:
             module = self._modules[name]
-            here = [found for found in self._captures[name] if uses.contains(found.edge.node)]
-            if len(here) != 1 or len(module._forward_hooks) != self._own_hooks(module):
+            here = [found for found in seen[name] if uses.contains(found.edge.node)]
+            if len(here) != 1 or not here[0].is_whole or not can_be_ghost(module):
+                continue
+            if module._forward_hooks or has_tensor_hooks(module):
                 continue
             if all(uses.only_through(p, here[0].edge.node) for p in module.parameters()):
                 chosen[name] = GhostLayer(module, here[0], self.num_tasks)
         self.refused = tuple(name for name in wanted if name not in chosen)
         return chosen
 
-    def _wanted(self, name: str, found: Sequence[Capture]) -> bool:
-        return any(self.choose(GhostLayer(self._modules[name], one, self.num_tasks), self.num_tasks) for one in found)
+    def _wants(self, name: str, found: Sequence[Capture]) -> bool:
+        sizes = (Sizes.of(self._modules[name], one.output_shape) for one in found)
+        return any(self.choose(size, self.num_tasks) for size in sizes)
 
-    @staticmethod
-    def _own_hooks(module: nn.Module) -> int:
-        """Hooks that only look on: one per instance of this class."""
-        return sum(getattr(hook, "only_looks", False) for hook in module._forward_hooks.values())
+
+def _trains(module: nn.Module, known: set[int]) -> bool:
+    """Whether `module` trains a weight, and nothing but the parameters in `known`."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return any(p.dim() > 1 for p in trained) and all(id(p) in known for p in trained)
 
 
 def _keeper(captures: dict[str, list[Capture]], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if inputs and torch.is_grad_enabled() and output.requires_grad:  # none: called with a keyword
+        if torch.is_grad_enabled() and isinstance(output, Tensor) and output.requires_grad:
             captures.setdefault(name, []).append(capture(inputs, output))
 
-    keep.only_looks = True  # type: ignore[attr-defined]
     return keep

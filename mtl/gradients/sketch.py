@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl.datasets.base import Batch
-from mtl.errors import ConfigError
+from mtl.errors import ConfigError, RequirementError
 from mtl.gradients.base import CutSource
-from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import LayerwiseGradients
 from mtl.gradients.tensors import flatten, in_other_order, views
 from mtl.numerics import gramian
@@ -52,6 +52,7 @@ class SketchGramian(CutSource):
 
     Raises:
         ConfigError: the shared features are maps or several tensors.
+        RequirementError: a compiled backbone whose last shared layer is linear on vectors.
     """
 
     def __init__(self, objective: MultiTaskObjective, generator: torch.Generator) -> None:
@@ -59,10 +60,17 @@ class SketchGramian(CutSource):
         last = objective.partition.last_shared if _look(objective) else ()
         self.generator = generator
         known = {id(p) for p in last}
-        named = dict(objective.model.backbone.named_parameters())
-        self._names = [name for name, p in named.items() if p.requires_grad and id(p) not in known]
-        self._below = [named[name] for name in self._names]
-        self._last = LayerwiseGradients(objective, last, GhostLayer.is_cheaper)
+        if known and objective.model.compiled:
+            raise RequirementError(
+                "`gramian = sketch` takes the last shared layer apart where that is linear on vectors, as here, and a "
+                "compiled backbone runs as a whole. Set trainer.compile=false, or another strategy.gramian."
+            )
+        named = objective.model.backbone.named_parameters(remove_duplicate=False)
+        below = [(name, p) for name, p in named if p.requires_grad and id(p) not in known]
+        self._below = list({id(p): p for _, p in below}.values())
+        places = {id(p): place for place, p in enumerate(self._below)}
+        self._names = {name: places[id(p)] for name, p in below}
+        self._last = LayerwiseGradients(objective, last, Sizes.is_cheaper)
         like = next(iter(self.shared), torch.empty(0))
         self._moved = torch.empty(sum(p.numel() for p in self._below), dtype=like.dtype, device=like.device)
         self._inputs: Tensor | None = None
@@ -71,7 +79,8 @@ class SketchGramian(CutSource):
     def evaluate(self, batch: Batch) -> Evaluation:
         """Keep the inputs, and what the forward pass draws."""
         self._inputs, self._states = batch.inputs, global_states(self.objective.device)
-        return super().evaluate(batch)
+        with self._last.watching(batch.inputs.shape):
+            return super().evaluate(batch)
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """Backwards through the heads and the last shared layer, one more forward pass below it."""
@@ -97,7 +106,8 @@ class SketchGramian(CutSource):
                 self.generator,
             )
         with replayed(self._states, self.objective.device):
-            (there,) = self.objective.features_at(dict(zip(self._names, values, strict=True)), self._inputs)
+            moved = {name: values[place] for name, place in self._names.items()}
+            (there,) = self.objective.features_at(moved, self._inputs)
         self.count.forwards += 1
         return (there - z).div_(step)
 

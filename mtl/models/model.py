@@ -63,6 +63,11 @@ class MultiTaskModel(nn.Module):
         self._bfloat16 = name == "bfloat16"
 
     @property
+    def precision(self) -> str:
+        """What the backbone is computed in."""
+        return "bfloat16" if self._bfloat16 else "float32"
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Task names, in the order of the heads."""
         return tuple(self.heads)

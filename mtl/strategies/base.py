@@ -26,6 +26,7 @@ class Requirement(Enum):
 
     FEATURES = "shared features"
     LAYERS = "layers that run one by one"
+    FLOAT32 = "features in float32"
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ class Strategy(ABC):
                 f"{type(self).__name__} with these options looks at the layers of the backbone one by one, and a "
                 "compiled backbone runs as a whole. Set trainer.compile=false, or strategy.gramian=exact if it is set "
                 "to another way."
+            )
+        if Requirement.FLOAT32 in self.requirements and objective.model.precision != "float32":
+            raise RequirementError(
+                f"{type(self).__name__} with these options takes small differences of shared features, of which "
+                f"{objective.model.precision} leaves rounding alone. Set trainer.precision=float32, or another "
+                "strategy.gramian."
             )
         self.objective = objective
         self.generator = generator

@@ -111,7 +111,9 @@ class GradientStrategy(Strategy):
         self.clipping = Clipping(max_grad_norm)
         if "features" in (level, gramian) or gramian == "sketch":
             self.requirements = frozenset({Requirement.FEATURES})
-        if gramian == "ghost":
+        if gramian == "sketch":
+            self.requirements |= {Requirement.FLOAT32}
+        if gramian == "ghost" or level == "last_layer":
             self.requirements |= {Requirement.LAYERS}
 
     def _build(self, make_optimizer: MakeOptimizer) -> None:
@@ -142,6 +144,7 @@ class GradientStrategy(Strategy):
     def step(self, batch: Batch) -> StepReport:
         """One update."""
         source = self.source
+        source.reset()  # of a step that raised: weights laid out for it, its passes
         evaluation = source.evaluate(batch)
         scales = self._scale_losses(evaluation)
         factors = list(scales.unbind()) if scales is not None else [None] * self.objective.num_tasks

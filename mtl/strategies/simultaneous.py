@@ -133,11 +133,15 @@ class SimultaneousStrategy(Strategy):
         """One update."""
         evaluation = self.objective.evaluate(batch)
         m = self.objective.num_tasks
-        for k, shared, head in task_rows(self.objective, evaluation, [None] * m):
-            turned = [gradient.permute(order) for gradient, order in zip(shared, self._orders, strict=True)]
-            set_gradients([*self._update, *self._head_updates[k]], [*turned, *head])
-            self.optimizers[k].step()
-        self._check_updates(batch)
+        try:
+            for k, shared, head in task_rows(self.objective, evaluation, [None] * m):
+                turned = [gradient.permute(order) for gradient, order in zip(shared, self._orders, strict=True)]
+                set_gradients([*self._update, *self._head_updates[k]], [*turned, *head])
+                self.optimizers[k].step()
+            self._check_updates(batch)
+        except BaseException:
+            self._empty()  # the next step would add to what these tasks have left
+            raise
         self._steps += 1
         self._apply(1.0 / m if self.reduce == "mean" else 1.0)
         cost = StepCost(1, m, m, m, evaluation.num_samples)
@@ -155,7 +159,8 @@ class SimultaneousStrategy(Strategy):
         bad = find_bad_gradients(self.objective, batch)
         raise NonFiniteError(
             f"Non-finite update by {' and '.join(bad) or 'the optimizers'}, while the losses are finite. No parameter "
-            "was changed with it. Lower the learning rate, or look for a loss whose derivative is not finite.",
+            "was changed with it, but the tasks' optimizer states were and are lost: continue from a checkpoint. Lower "
+            "the learning rate, or look for a loss whose derivative is not finite.",
             bad,
         )
 
@@ -180,7 +185,12 @@ class SimultaneousStrategy(Strategy):
         ):
             if parameters:
                 torch._foreach_add_(parameters, updates, alpha=alpha)
-        everything = [*self._update, *head_updates]
+        self._empty()
+
+    @torch.no_grad()
+    def _empty(self) -> None:
+        """Zeros in the update buffers, and no `.grad`."""
+        everything = [*self._update, *(update for head in self._head_updates for update in head)]
         torch._foreach_zero_(everything)
         for update in everything:
             update.grad = None

@@ -17,6 +17,7 @@ from mtl.errors import UserError
 
 NAMES = (
     "lenet",
+    "ghost_small",
     "dense",
     "resnet_exact",
     "resnet_ghost",

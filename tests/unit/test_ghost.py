@@ -1,6 +1,7 @@
 """The ghost Gramian equals the exact one, or falls back to rows where it could not."""
 
 import gc
+import warnings
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtl.aggregation import MGDA, Constant
-from mtl.errors import ConfigError
+from mtl.errors import ConfigError, NonFiniteError
 from mtl.gradients import GhostGramian, TaskJacobian, gramian
 from mtl.gradients.cost import cost_of_products, cost_of_rows
-from mtl.gradients.ghost_layer import GhostLayer
+from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layout import WeightLayout
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
@@ -65,7 +66,7 @@ def compare(objective, batch, choose=always):
     weights = torch.tensor([0.2, -1.0, 3.0], dtype=torch.float64)
     results = []
     for source in (exact, ghost):
-        found = source.measure(objective.evaluate(batch), [None] * 3)
+        found = source.measure(source.evaluate(batch), [None] * 3)
         heads = [[h.clone() for h in head] for head in source.heads]
         source.combine(weights)
         results.append((found, heads, [p.grad.clone() for p in objective.shared_parameters()]))
@@ -153,9 +154,9 @@ def test_a_forward_that_is_not_measured_does_no_harm():
     ghost, exact = GhostGramian(objective, always), TaskJacobian(objective)
     objective.evaluate(first)  # with graph, and never measured
     objective.measure(second)
-    found = ghost.measure(objective.evaluate(second), [None] * 3)
+    found = ghost.measure(ghost.evaluate(second), [None] * 3)
     assert len(ghost.ghost_layers) == 5
-    torch.testing.assert_close(found, exact.measure(objective.evaluate(second), [None] * 3), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found, exact.measure(exact.evaluate(second), [None] * 3), rtol=1e-9, atol=1e-12)
     ghost.reset()
     assert not ghost._parts._captures
 
@@ -163,7 +164,7 @@ def test_a_forward_that_is_not_measured_does_no_harm():
 def test_if_no_layer_pays_it_is_the_exact_source():
     objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
     ghost, exact = GhostGramian(objective, lambda *_: False), TaskJacobian(objective, ordered=False)
-    found = [source.measure(objective.evaluate(batch), [None] * 3) for source in (ghost, exact)]
+    found = [source.measure(source.evaluate(batch), [None] * 3) for source in (ghost, exact)]
     assert torch.equal(*found)
     assert ghost.diagnostics == {"ghost_layers": 0.0}
     assert ghost.count.backbone == exact.count.backbone == 3
@@ -172,7 +173,7 @@ def test_if_no_layer_pays_it_is_the_exact_source():
 def test_layers_that_fall_back_are_named():
     objective, batch = build(1, 1, 1, 1, True, "none", False, True, True), make_batches(count=1)[0]
     ghost = GhostGramian(objective, always)
-    ghost.measure(objective.evaluate(batch), [None] * 3)
+    ghost.measure(ghost.evaluate(batch), [None] * 3)
     found = ghost.diagnostics
     assert found.pop("ghost_layers") == 3
     assert found == {"ghost_fallback/backbone.same": 1.0, "ghost_fallback/backbone.out": 1.0}
@@ -188,6 +189,12 @@ def test_layers_that_fall_back_are_named():
         ((2, 256, 800, 50), False),  # LeNet
         ((40, 16, 2048, 512), True),
         ((3, 3136, 27, 64), False),
+        ((2, 16, 800, 50), False),  # LeNet, batch 16
+        ((2, 32, 256, 256), False),  # small layers: the calls themselves cost more than rows
+        ((3, 32, 256, 256), False),
+        ((8, 32, 256, 256), True),
+        ((8, 8, 64, 64), False),
+        ((20, 32, 64, 64), False),
     ],
 )
 def test_where_layers_go_without_rows(sizes, cheaper):
@@ -261,9 +268,162 @@ def test_an_error_on_the_way_leaves_the_weights(monkeypatch):
     assert deep.data_ptr() == place
 
 
+class Doubled(nn.Module):
+    def forward(self, values):
+        return 2 * values
+
+    def right_inverse(self, values):
+        return values / 2
+
+
+def parametrized(name):
+    return lambda trunk: nn.utils.parametrize.register_parametrization(trunk.same, name, Doubled())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        parametrized("weight"),
+        parametrized("bias"),
+        lambda trunk: trunk.same.weight.register_hook(lambda gradient: 0.1 * gradient),
+        lambda trunk: trunk.same.bias.register_hook(lambda gradient: 0.1 * gradient),
+        lambda trunk: setattr(trunk.same, "padding_mode", "circular"),
+        lambda trunk: trunk.same.weight.register_post_accumulate_grad_hook(lambda parameter: None),
+    ],
+)
+def test_layers_that_compute_otherwise_keep_rows_and_are_named(change):
+    objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
+    change(objective.model.backbone)
+    objective = make_objective(model=objective.model.double())
+    assert "backbone.same" not in compare(objective, batch)
+    ghost = GhostGramian(objective, always)
+    ghost.measure(ghost.evaluate(batch), [None] * 3)
+    assert ghost.diagnostics == {"ghost_layers": 4.0, "ghost_fallback/backbone.same": 1.0}
+
+
+def test_layers_of_other_kinds_that_would_gain_are_named():
+    class Waves(nn.Module):
+        out_features = 6
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.conv, self.out = nn.Linear(5, 16), nn.Conv1d(2, 4, 3, padding=1), nn.Linear(4, 6)
+
+        def forward(self, inputs):
+            waves = torch.tanh(self.conv(self.stem(inputs).view(-1, 2, 8)))
+            return torch.tanh(self.out(input=waves.mean(-1)))
+
+    torch.manual_seed(0)
+    model = MultiTaskModel(Waves(), {task: nn.Linear(6, 3) for task in TASKS}).double().train()
+    objective, batch = make_objective(model=model), make_batches(count=1)[0]
+    ghost = GhostGramian(objective, always)
+    ghost.measure(ghost.evaluate(batch), [None] * 3)
+    assert ghost.diagnostics == {
+        "ghost_layers": 1.0,
+        "ghost_fallback/backbone.conv": 1.0,
+        "ghost_fallback/backbone.out": 1.0,  # called with a keyword
+    }
+
+
+@pytest.mark.parametrize(("kernel", "dilation", "chosen"), [(3, 1, True), (5, 2, True), (2, 1, False), (2, 2, True)])
+def test_padding_by_name(kernel, dilation, chosen):
+    objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
+    trunk = objective.model.backbone
+    trunk.conv = nn.Conv2d(4, 8, kernel, padding="same", dilation=dilation).double()
+    trunk.same = nn.Conv2d(8, 8, 3, padding="valid").double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch copies the input where one side gets more zeros, and says so
+        layers = compare(make_objective(model=objective.model), batch)
+    assert "backbone.same" in layers
+    assert ("backbone.conv" in layers) == chosen
+
+
+def test_an_input_that_changes_after_it_was_read():
+    """Under autocast the graph keeps a copy of the input in bfloat16: rows are right, what was captured is not."""
+
+    class Residual(nn.Module):
+        out_features = 6
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.shift = nn.Linear(5, 8), nn.Parameter(torch.ones(8))
+            self.block, self.out = nn.Linear(8, 8), nn.Linear(8, 6)
+
+        def forward(self, inputs):
+            hidden = self.stem(inputs) + self.shift
+            update = torch.tanh(self.block(hidden))
+            hidden.mul_(0).add_(update)
+            return torch.tanh(self.out(hidden))
+
+    torch.manual_seed(0)
+    objective = make_objective(
+        model=MultiTaskModel(Residual(), {t: nn.Linear(6, 3) for t in TASKS}).train(), dtype=torch.float32
+    )
+    objective.model.use_precision("bfloat16")
+    batch = make_batches(count=1, dtype=torch.float32)[0]
+    found = []
+    for source in (TaskJacobian(objective), GhostGramian(objective, always)):
+        found.append(source.measure(source.evaluate(batch), [None] * 3))
+    assert ((found[0] - found[1]).abs().max() / found[0].abs().max()).item() < 5e-3
+    assert source.diagnostics == {"ghost_layers": 2.0, "ghost_fallback/backbone.block": 1.0}
+
+
+def test_where_nothing_gains_there_are_no_hooks_and_no_second_question():
+    objective, batches = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=2)
+    asked, hooks = [], []
+    ghost = GhostGramian(objective, lambda sizes, m: bool(asked.append(sizes)))
+    stem = objective.model.backbone.stem
+    forward = stem.forward
+    stem.forward = lambda inputs: (hooks.append(len(stem._forward_hooks)), forward(inputs))[1]
+    for batch in batches:
+        ghost.measure(ghost.evaluate(batch), [None] * 3)
+        assert not stem._forward_hooks
+        ghost.reset()
+        assert not ghost._rows.heads
+    assert hooks == [1, 0]
+    assert len(asked) == 5
+
+
+def test_forward_passes_outside_a_step_leave_nothing():
+    objective, batch = build(1, 1, 1, 1, True, "none", False, False, False), make_batches(count=1)[0]
+    ghost = GhostGramian(objective, always)
+    for _ in range(2):
+        ghost.measure(ghost.evaluate(batch), [None] * 3)
+        ghost.reset()
+        objective.evaluate(batch)
+        assert not ghost._parts._captures
+
+
+def test_a_step_that_raised_leaves_nothing_to_the_next(monkeypatch):
+    """Weights laid out for the step, and its count of passes: the next one may begin from an earlier checkpoint."""
+    monkeypatch.setattr("mtl.gradients.layout.LEAST_TASKS", 2)
+    bad = []
+
+    def loss(prediction, target):
+        found = (prediction - target).square().mean()
+        return found + torch.sqrt((prediction * 0).sum()) if bad else found  # the derivative is not finite
+
+    objective = make_objective(specs=[make_spec(task, loss=loss) for task in TASKS], model=images().model)
+    batch, strategy = make_batches(count=1)[0], GradientStrategy(MGDA())
+    strategy.setup(objective, adam, torch.Generator())
+    cost = strategy.step(batch).cost
+    assert strategy.source.layout._weights
+    bad.append(True)
+    with pytest.raises(NonFiniteError):
+        strategy.step(batch)
+    bad.clear()
+    with torch.no_grad():
+        for parameter in objective.shared_parameters():
+            parameter.mul_(0.5)
+    expected = objective.evaluate(batch).values
+    report = strategy.step(batch)
+    assert torch.equal(report.losses, expected)
+    assert report.cost == cost
+
+
 def test_small_layers_on_many_rows_keep_their_rows():
     objective = build(1, 1, 1, 1, True, "none", False, False, False)
-    chosen = compare(objective, make_batches(count=1)[0], GhostLayer.is_cheaper)
+    chosen = compare(objective, make_batches(count=1)[0], Sizes.is_cheaper)
     assert "backbone.same" not in chosen  # 7 x 36 rows against 8 x 8 weights
 
 

@@ -79,7 +79,7 @@ def test_the_finite_difference_is_the_derivative():
     source = SketchGramian(objective, generator(3))
     z = source.evaluate(batch).features[0].detach()
     zdot = source._derivative(z)
-    names, below = source._names, source._below
+    names, below = list(source._names), source._below
     assert [name.rpartition(".")[0] for name in names] == ["first", "first", "norm", "norm"]
     start = [torch.zeros_like(p) for p in below]
     signs = [torch.zeros_like(p) for p in below]
@@ -91,6 +91,39 @@ def test_the_finite_difference_is_the_derivative():
 
     _, expected = torch.autograd.functional.jvp(features, tuple(p.detach() for p in below), tuple(signs))
     torch.testing.assert_close(zdot, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+
+
+def test_a_weight_of_two_layers_moves_in_both():
+    class Tied(Trunk):
+        def __init__(self):
+            super().__init__(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
+            self.last = nn.Linear(8, 6)
+            self.layers[4].weight = self.layers[2].weight
+
+        def forward(self, inputs):
+            return torch.tanh(self.last(self.layers(inputs)))
+
+    objective, batch = around(Tied()), make_batches(count=1)[0]
+    source = SketchGramian(objective, generator(3))
+    z = source.evaluate(batch).features[0].detach()
+    zdot = source._derivative(z)
+    signs = [torch.zeros_like(p) for p in source._below]
+    add_signs(signs, [torch.zeros_like(p) for p in signs], 1.0, generator(3))
+    names = {id(p): name for name, p in objective.model.backbone.named_parameters()}  # each weight once
+
+    def features(*values):
+        values = dict(zip([names[id(p)] for p in source._below], values, strict=True))
+        return torch.func.functional_call(objective.model.backbone, values, batch.inputs)
+
+    _, expected = torch.autograd.functional.jvp(features, tuple(p.detach() for p in source._below), tuple(signs))
+    torch.testing.assert_close(zdot, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+
+
+def test_bfloat16_is_refused():
+    objective = make_objective(dtype=torch.float32)
+    objective.model.use_precision("bfloat16")
+    with pytest.raises(RequirementError, match=r"trainer\.precision=float32"):
+        GradientStrategy(MGDA(), gramian="sketch").setup(objective, adam, generator())
 
 
 def test_factored_is_the_kronecker_product():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.errors import ConfigError, RequirementError, RunDirectoryError
+from mtl.errors import ConfigError, NonFiniteError, RequirementError, RunDirectoryError
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
 from mtl.strategies import SimultaneousStrategy
@@ -12,6 +12,7 @@ from tests.problems import (
     make_batches,
     make_model,
     make_objective,
+    make_spec,
     parameters_of,
     plain_steps,
     sgd,
@@ -319,3 +320,29 @@ def test_states_in_another_order_are_refused():
     other.setup(convolved(), adam, torch.Generator())
     with pytest.raises(RunDirectoryError, match="another version"):
         other.load_state_dict(state)
+
+
+def test_a_step_that_raised_leaves_no_update_behind():
+    """The optimizers of the tasks before have filled the buffers: the next step must not add to them."""
+    bad = []
+
+    def loss(prediction, target):
+        found = (prediction - target).square().mean()
+        return found + torch.sqrt((prediction * 0).sum()) if bad else found  # the derivative is not finite
+
+    batch = make_batches(count=1)[0]
+    objective = make_objective(specs=[make_spec("a"), make_spec("b", loss=loss), make_spec("c")])
+    strategy = SimultaneousStrategy()
+    strategy.setup(objective, sgd, torch.Generator())
+    start = parameters_of(objective)
+    bad.append(True)
+    with pytest.raises(NonFiniteError, match="optimizer states were"):
+        strategy.step(batch)
+    assert distance(start, parameters_of(objective)) == 0
+    buffers = [*strategy._update, *(update for head in strategy._head_updates for update in head)]
+    assert all(buffer.grad is None and not buffer.any() for buffer in buffers)
+    bad.clear()
+    strategy.step(batch)
+    fresh = make_objective()
+    train(SimultaneousStrategy(), fresh, [batch], sgd)
+    assert distance(parameters_of(objective), parameters_of(fresh)) == 0
