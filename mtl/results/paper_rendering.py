@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mtl.results.definition import TableDefinition
 from mtl.results.noise import UNDEFINED
-from mtl.results.paper_table import COSTS, DELTAS, PaperTable
+from mtl.results.paper_table import DELTAS, PaperTable
 from mtl.results.sections import Section
+from mtl.results.totals import COSTS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

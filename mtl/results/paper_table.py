@@ -14,17 +14,9 @@ from mtl.results.noise import Difference, difference, paired_difference
 from mtl.results.published import PublishedValue
 from mtl.results.runs import MetricInfo, Run
 from mtl.results.statistics import mean, mean_rank, sample_sd
+from mtl.results.totals import totals
 
 DELTAS = {"Delta_m (task mean)": delta_m_task_mean, "Delta_m (metric mean)": delta_m_metric_mean}
-SUMMED = {
-    "optimizer steps": "optimizer_steps",
-    "backbone backwards": "backbone_backwards",
-    "seconds": "train_seconds",
-    "CPU seconds": "train_cpu_seconds",
-}
-"""Title -> field of a run's cost, added up over the networks of a single-task row."""
-STEPS, MEMORY = "steps", "peak MiB"
-COSTS = (STEPS, *SUMMED, MEMORY)
 Values = dict[str, dict[str, float]]
 """Task -> metric -> value."""
 
@@ -57,7 +49,7 @@ class PaperRow:
         delta_m_seeds: Definition -> seed -> value.
         paper_delta_m: Definition -> recomputed from the published values, positive = better.
         rank: Mean rank among the multi-task rows; None without every value.
-        cost: Entry of COSTS -> mean over runs of the totals; tasks of a single-task row added up (memory: largest).
+        cost: Entry of `totals.COSTS` -> mean over runs of the totals; tasks of a single-task row added up (memory: largest).
     """
 
     label: str
@@ -236,7 +228,7 @@ def _row(
     chosen = assignment.rows.get(row.label, ())
     label = f"{row.label} †" if row.label in assignment.foreign else row.label
     paper_deltas = paper_delta_m(definition, row)
-    return PaperRow(label, row, chosen, cells, per_seed, deltas, delta_seeds, paper_deltas, None, _cost(chosen))
+    return PaperRow(label, row, chosen, cells, per_seed, deltas, delta_seeds, paper_deltas, None, totals(chosen))
 
 
 def _with_rank(row: PaperRow, rank: float | None) -> PaperRow:
@@ -305,27 +297,6 @@ def paper_delta_m(definition: TableDefinition, row: TableRow) -> dict[str, float
         return {title: define(ours, base, directions) for title, define in DELTAS.items()}
     except UserError:
         return {}  # a single-task value of zero
-
-
-def _cost(chosen: Sequence[Chosen]) -> dict[str, float]:
-    """Totals, mean over the completed runs of each task selection; sums over selections, the largest for memory."""
-    parts: list[dict[str, float]] = []
-    for one in chosen:
-        done = [run for run in one.runs if run.completed]
-        if not done:
-            return {}
-        part = {STEPS: mean([run.steps for run in done])}
-        part |= {
-            t: mean([run.cost[k] for run in done]) for t, k in SUMMED.items() if all(k in run.cost for run in done)
-        }
-        if all("peak_memory_bytes" in run.cost for run in done):
-            part[MEMORY] = max(run.cost["peak_memory_bytes"] for run in done) / 2**20
-        parts.append(part)
-    return {
-        title: (max if title == MEMORY else math.fsum)([part[title] for part in parts])
-        for title in COSTS
-        if parts and all(title in part for part in parts)
-    }
 
 
 def _paired(definition: TableDefinition, rows: Sequence[PaperRow]) -> dict[str, dict[str, Difference]]:

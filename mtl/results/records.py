@@ -15,8 +15,8 @@ from mtl.results.runs import Run, parse_run
 
 FIELDS = (
     *("status", "message", "experiment", "dataset", "backbone", "heads", "strategy", "optimizer", "seed", "tasks"),
-    *("metrics", "selection", "cost", "epochs", "steps", "git", "code", "versions", "note", "data_note", "data", "device"),
-    *("num_threads", "config_hash", "setting_hash"),
+    *("metrics", "selection", "cost", "epochs", "steps", "git", "code", "versions", "note", "data_note", "data"),
+    *("device", "num_threads", "config_hash", "setting_hash"),
 )
 DIGITS = 6
 

@@ -8,9 +8,10 @@ from mtl.results.budget import BUDGETS, MOST_UNEVEN, SECONDS, common_budget, met
 from mtl.results.comparison import Cell
 from mtl.results.definition import ALL_TASKS, TableColumn
 from mtl.results.noise import EQUAL, LARGER, NO_SPREAD, ONE_SEED, UNDEFINED, WITHIN, Difference
-from mtl.results.paper_table import COSTS, DELTAS, PaperCell, PaperRow, PaperTable
+from mtl.results.paper_table import DELTAS, PaperCell, PaperRow, PaperTable
 from mtl.results.runs import Run
 from mtl.results.statistics import mean, sample_sd
+from mtl.results.totals import COSTS
 
 WIDTH = 120
 SHORT = {LARGER: "larger", WITHIN: "within", ONE_SEED: "one seed", NO_SPREAD: "no spread", EQUAL: "equal"}

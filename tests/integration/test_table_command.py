@@ -86,11 +86,14 @@ def test_without_the_same_overrides_the_runs_are_refused(sweep, capsys):
     assert "Settings are mixed" in out
 
 
-def test_runs_of_two_commits_are_refused(sweep, tmp_path, capsys):
+def test_runs_of_two_code_versions_are_refused(sweep, tmp_path, capsys):
     runs = copy_of(sweep, tmp_path)
     file = next(iter(sorted(runs.rglob("summary.json"))))
     summary = json.loads(file.read_text())
-    file.write_text(json.dumps(summary | {"git": {"commit": "0" * 40, "dirty": False}}))
+    commit = {"git": {"commit": "0" * 40, "dirty": False}}
+    file.write_text(json.dumps(summary | commit))
+    assert printed(capsys, f"runs={runs}", *CUT)[0] == 0, "a commit that leaves the code alone"
+    file.write_text(json.dumps(summary | commit | {"code": "0" * 16}))
     code, _, err = printed(capsys, f"runs={runs}", *CUT)
     assert code == 1
     assert "code versions" in err
