@@ -70,6 +70,6 @@ SECTION = Section(
         Row(NAME, f"{DEPTH} layers of {WIDTH}: mgda, ghost / exact", "deep:ghost", "deep:exact", BAR),
     ],
     build,
-    limit=25,
+    limit=20,
     rounds=40,
 )

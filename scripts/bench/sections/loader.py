@@ -104,6 +104,6 @@ SECTION = Section(
         Row(NAME, "Loader / copy of the same batches", "tensors", "copies"),
     ],
     build,
-    limit=25,
+    limit=20,
     rounds=8,
 )

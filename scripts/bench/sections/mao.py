@@ -120,7 +120,7 @@ SECTION = Section(
         Row(NAME, "mao, whole step / bare", "mao", "bare"),
     ],
     build,
-    limit=60,
+    limit=45,
     rounds=8,
     warmup=1,
 )

@@ -85,7 +85,7 @@ SECTION = Section(
     "measured once.",
     ROWS,
     build,
-    limit=60,
+    limit=50,
     rounds=2,
     least=1,
     warmup=0,

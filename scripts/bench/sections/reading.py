@@ -125,6 +125,6 @@ SECTION = Section(
     "`uniform`, `backbone=unet_small heads=conv`.",
     rows(),
     build,
-    limit=45,
+    limit=40,
     rounds=8,
 )

@@ -42,7 +42,7 @@ SECTION = Section(
     "has its share. What the steps in between cost does not depend on the method.",
     ROWS,
     build,
-    limit=100,
+    limit=85,
     rounds=12,
     warmup=1,
 )

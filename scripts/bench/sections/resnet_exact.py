@@ -45,7 +45,7 @@ SECTION = Section(
     "measured once.",
     ROWS,
     build,
-    limit=110,
+    limit=90,
     rounds=8,
     warmup=1,
 )

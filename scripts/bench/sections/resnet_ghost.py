@@ -19,7 +19,7 @@ SECTION = Section(
         Row(NAME, "mgda, ghost / exact", "ours:mgda gramian=ghost", "ours:mgda", EXACT_BAR),
     ],
     partial(steps.build, RESNET, calls=1),
-    limit=75,
+    limit=60,
     rounds=8,
     warmup=1,
 )

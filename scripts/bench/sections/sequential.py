@@ -36,6 +36,6 @@ SECTION = Section(
     "Adam (one optimizer, or one per task).",
     ROWS,
     build,
-    limit=50,
+    limit=40,
     rounds=25,
 )
