@@ -41,9 +41,9 @@ class Variant:
 
 
 GRAMIANS = {
-    "ghost": (),
-    "features": ("strategy.ema=0.5",),
-    "sketch": ("strategy.ema=0.5", "strategy.weights_every=2"),
+    "ghost": {},
+    "features": {"ema": 0.5},
+    "sketch": {"ema": 0.5, "weights_every": 2},
 }
 """How a Gramian is found, and what else is on then, so that the laws meet all of it."""
 
@@ -70,7 +70,8 @@ def find_variants() -> dict[str, Variant]:
             found[f"{name}-features-summed"] = Variant(name, "features", overrides)
         if "parameters" in allowed and not aggregator.needs_rows:
             for how, others in GRAMIANS.items():
-                overrides = ("strategy.level=parameters", f"strategy.gramian={how}", *others)
+                options = {"level": "parameters", "gramian": how} | others
+                overrides = tuple(f"{'' if key in node else '+'}strategy.{key}={options[key]}" for key in options)
                 found[f"{name}-gramian-{how}"] = Variant(name, "parameters", overrides)
     return found
 

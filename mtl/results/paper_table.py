@@ -49,7 +49,7 @@ class PaperRow:
         delta_m_seeds: Definition -> seed -> value.
         paper_delta_m: Definition -> recomputed from the published values, positive = better.
         rank: Mean rank among the multi-task rows; None without every value.
-        cost: Entry of `totals.COSTS` -> mean over runs of the totals; tasks of a single-task row added up (memory: largest).
+        cost: Entry of `totals.COSTS` -> mean over runs; tasks of a single-task row added up (memory: largest).
     """
 
     label: str
