@@ -110,6 +110,8 @@ def _default(page: str, text: str) -> tuple[str, str]:
     if page.startswith(RECORD):
         if re.search(r"python scripts/(train|demo)\.py", text):
             return "compose", ""
+        if "page=true" in text:
+            return "skip", "needs the runs of its page, which test_pages.py makes again from the file of its runs"
         return ("run", "") if script and script[1] == "table" else ("skip", "needs the data or the runs of its page")
     if script or re.match(r"(export \w+=|source \.venv/bin/activate$|make demo$)", text):
         return "run", ""
