@@ -9,7 +9,7 @@ from mtl.config.sweeps import Plan, plan_table
 from mtl.errors import ConfigError
 from mtl.results.assignment import assign
 from mtl.results.choice import needed
-from mtl.results.definition import TableDefinition, load_definition, only_rows
+from mtl.results.definition import TableDefinition, load_definition, only_rows, with_reference
 from mtl.results.paper_notes import notes
 from mtl.results.paper_table import PaperTable, build_table
 from mtl.results.plan import commands, missing_runs
@@ -18,10 +18,10 @@ from mtl.results.runs import Run, load_runs
 from mtl.results.sections import Section, sections
 
 SWITCHES = ("plan", "allow_mixed", "page")
-KEYS = ("table", "runs", "out", "rows", "choose_on", *SWITCHES)
+KEYS = ("table", "runs", "out", "rows", "reference", "choose_on", *SWITCHES)
 USAGE = (
-    "table=PAPER/TABLE|list|pages runs=DIR [out=DIR] [page=true] [rows=LABEL,...] [plan=true] [allow_mixed=true] "
-    "[choose_on=SEED,...] [overrides of every job]"
+    "table=PAPER/TABLE|list|pages runs=DIR [out=DIR] [page=true] [rows=LABEL,...] [reference=LABEL] [plan=true] "
+    "[allow_mixed=true] [choose_on=SEED,...] [overrides of every job]"
 )
 
 
@@ -33,6 +33,7 @@ class Options:
     runs: Path
     out: Path | None
     rows: tuple[str, ...]
+    reference: str | None
     plan: bool
     allow_mixed: bool
     page: bool
@@ -44,6 +45,7 @@ class Options:
         """What makes the table what it is, as on the command line: all but places."""
         words = [f"table={self.table}"]
         words += [f"rows={','.join(self.rows)}"] if self.rows else []
+        words += [f"reference={self.reference}"] if self.reference else []
         words += ["allow_mixed=true"] if self.allow_mixed else []
         words += [f"choose_on={','.join(map(str, self.choose_on))}"] if self.choose_on is not None else []
         return (*words, *self.overrides)
@@ -97,6 +99,7 @@ def parse(arguments: Sequence[str]) -> Options:
         runs=Path(values.get("runs", "outputs")),
         out=Path(values["out"]) if "out" in values else None,
         rows=tuple(values["rows"].split(",")) if "rows" in values else (),
+        reference=values.get("reference"),
         plan=plan,
         allow_mixed=allow_mixed,
         page=page,
@@ -126,6 +129,8 @@ def ask(options: Options) -> Asked:
         ConfigError: There is no such table or row, or the seeds of the choice are not among those of the jobs.
     """
     definition = only_rows(load_definition(find_root("table", options.table), options.table), options.rows)
+    if options.reference is not None:
+        definition = with_reference(definition, options.reference)
     if options.choose_on is not None:
         definition = replace(definition, choose_on=options.choose_on)
     plan = plan_table(definition, options.overrides)

@@ -113,14 +113,29 @@ def only_rows(definition: TableDefinition, labels: Sequence[str]) -> TableDefini
     """
     if not labels:
         return definition
+    wanted = _full_labels(definition, labels)
+    rows = tuple(row for row in definition.rows if row.label in wanted)
+    reference = definition.reference if definition.reference in wanted else None
+    return replace(definition, rows=rows, reference=reference)
+
+
+def with_reference(definition: TableDefinition, label: str) -> TableDefinition:
+    """The definition with another row that the others are compared with, named by label or by its first word.
+
+    Raises:
+        ConfigError: The label is none of the table's.
+    """
+    (reference,) = _full_labels(definition, [label])
+    return replace(definition, reference=reference)
+
+
+def _full_labels(definition: TableDefinition, labels: Sequence[str]) -> set[str]:
     short = {row.label.partition(" ")[0]: row.label for row in definition.rows}
     wanted = {short.get(label, label) for label in labels}
     unknown = sorted(wanted - {row.label for row in definition.rows})
     if unknown:
         raise ConfigError(f"{definition.name} has no row {', '.join(unknown)}. Its rows are {', '.join(short)}.")
-    rows = tuple(row for row in definition.rows if row.label in wanted)
-    reference = definition.reference if definition.reference in wanted else None
-    return replace(definition, rows=rows, reference=reference)
+    return wanted
 
 
 def table_names(root: Path) -> list[str]:

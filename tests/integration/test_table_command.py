@@ -122,3 +122,12 @@ def test_the_list_shows_every_table(sweep, capsys):
 def test_bad_arguments_are_one_message(arguments, words, capsys):
     assert table_main(arguments) == 1
     assert words in capsys.readouterr().err
+
+
+def test_another_row_as_the_reference(sweep, capsys):
+    code, out, _ = printed(capsys, f"runs={sweep}", "reference=mgda", *CUT)
+    assert code == 0
+    assert "Difference from mgda, paired by seed" in out
+    code, _, err = printed(capsys, f"runs={sweep}", "reference=mgdb", *CUT)
+    assert code == 1
+    assert "has no row mgdb" in err
