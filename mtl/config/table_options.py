@@ -33,12 +33,12 @@ class Options:
     runs: Path
     out: Path | None
     rows: tuple[str, ...]
-    reference: str | None
     plan: bool
     allow_mixed: bool
     page: bool
     choose_on: tuple[int, ...] | None
     overrides: tuple[str, ...]
+    reference: str | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ _RC: Any = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "pdf.fonttype": 42,  # text stays text
-    "savefig.dpi": 300,
 }
+DPI = 300
+PIXELS = 3e6
+"""Larger figures get fewer dots an inch: a PNG is for pages, the PDF has all of it."""
 
 
 @contextmanager
@@ -36,10 +38,12 @@ def canvas(width: float, height: float) -> Iterator["Figure"]:
 
 
 def save(figure: "Figure", path: Path) -> tuple[Path, Path]:
-    """Write a PNG at 300 dpi and a PDF; both are functions of the figure alone."""
+    """Write a PNG at up to 300 dpi and a PDF; both are functions of the figure alone."""
     stem = path.with_suffix("") if path.suffix in (".png", ".pdf") else path
     png, pdf = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
     png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(pdf, metadata={"CreationDate": None})
+    width, height = figure.get_size_inches()
+    dpi = min(DPI, int((PIXELS / (width * height)) ** 0.5))
+    figure.savefig(png, dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
     return png, pdf
