@@ -27,7 +27,7 @@ test: $(VENV)/.dev  ## All tests but the slow ones (a few minutes)
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/.dev  ## The slow tests: kill and resume, commands of the README
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.dev  ## ruff, and import-linter for the room rule
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
