@@ -2,12 +2,15 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from mtl.config import compose_config
+from hydra import compose, initialize_config_dir
+
+from mtl.config import compose_config, schema
 from mtl.config.build import build_spec
 from mtl.training.run_directory import MARKER
 from tests import miniature_faces, miniature_streets, miniatures
@@ -115,7 +118,18 @@ def shortened(text: str, added: str = "") -> str:
 
 def build(text: str) -> None:
     """Compose and build the configuration of the first job of a training command."""
-    words = [word for word in text.partition(".py")[2].split() if "=" in word and not word.startswith("hydra")]
+    words = [word for word in shlex.split(text.partition(".py")[2]) if "=" in word and not word.startswith("hydra")]
     own = ("out", "seeds", "strategies", "tasks") if "demo.py" in text else ()
-    first = [word if "[" in word else word.partition(",")[0] for word in words if word.partition("=")[0] not in own]
-    build_spec(*compose_config(first))
+    first = [re.split(r",(?![^\[]*\])", word)[0] for word in words if word.partition("=")[0] not in own]
+    build_spec(*compose_config([*_of_the_sweep(first), *first]))
+
+
+def _of_the_sweep(words: list[str]) -> list[str]:
+    """The strategy that the sweep's own parameters choose first, where the command leaves it to them."""
+    names = [word.partition("=")[2] for word in words if word.startswith("sweep=")]
+    if not names or any(word.startswith("strategy=") for word in words):
+        return []
+    schema.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "configs")):
+        params = compose("train", [f"sweep={names[0]}"], return_hydra_config=True).hydra.sweeper.params or {}
+    return [f"strategy={str(params['strategy']).partition(',')[0]}"] if "strategy" in params else []

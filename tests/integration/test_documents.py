@@ -118,6 +118,7 @@ def test_the_parser_finds_what_it_should():
 
 def test_a_composed_command_has_to_be_a_real_one():
     build("python scripts/train.py -m sweep=community/multidigits strategy=uniform,mao seed=0,1 dataset.tasks=[left]")
+    build("python scripts/train.py -m sweep=community/multidigits/single_task 'dataset.tasks=[left],[right]' seed=0")
     for wrong in ("sweep=community/nothing", "strategy=unform,mao", "trainer.max_epohcs=2"):
         with pytest.raises((UserError, HydraException)):
             build(f"MTL_DATA=x python scripts/train.py -m {wrong}")
