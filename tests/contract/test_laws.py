@@ -167,8 +167,8 @@ def test_law_06_reordering_tasks(name):
         results.append((parameters_of(objective), named))
     difference = distance(results[0][0], results[1][0])
     if excused("reordering", name):
-        if "-gramian-" in name:  # an estimate may find no conflict here, and then nothing is drawn
-            return
+        if name.endswith(("-gramian-features", "-gramian-sketch")):
+            pytest.skip("an estimate may find no conflict here, and then nothing is drawn")
         assert difference > 1e-9, "no exception any more: remove it from the table"
         return
     assert difference < 1e-9, hint("reordering", name)
