@@ -13,9 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mtl.config.build import GROUPS, build_spec
 from mtl.config.entry import compose_config, read_config
 from mtl.errors import UserError
+from mtl.identity import UNNUMERIC
 from mtl.results.plan import SCRIPT
 from mtl.results.runs import Run
-from mtl.training.provenance import UNNUMERIC, setting_hash
+from mtl.training.provenance import setting_hash
 from mtl.training.run_directory import RunDirectory
 
 _FIXED = ("dataset", "backbone", "heads", "optimizer", "scheduler", "trainer")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtl.config.arguments import split_arguments
 from mtl.config.build import config_directory
 from mtl.config.entry import guarded
 from mtl.config.table_options import Asked, ask, read
@@ -52,21 +53,9 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: An argument has no value, or there is no `figure`.
     """
-    values: dict[str, str] = {}
-    overrides = []
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator or not value:
-            raise ConfigError(f"Arguments are KEY=VALUE: {USAGE}. Found `{argument}`.")
-        if key in KEYS:
-            values[key] = value
-        else:
-            overrides.append(argument)
+    values, switches, overrides = split_arguments(arguments, KEYS, SWITCHES, USAGE)
     if "figure" not in values:
         raise ConfigError(f"`figure` is missing: {USAGE}. The figures are {', '.join(figure_names(_root()))}.")
-    for key in SWITCHES:
-        if values.get(key, "false").lower() not in ("true", "false"):
-            raise ConfigError(f"`{key}` should be true or false. Found `{values[key]}`.")
     return Options(
         figure=values["figure"],
         runs=Path(values.get("runs", "outputs")),
@@ -74,8 +63,8 @@ def parse(arguments: Sequence[str]) -> Options:
         table=values.get("table"),
         experiment=values.get("experiment"),
         strategies=tuple(values["strategy"].split(",")) if "strategy" in values else (),
-        switches={key: values[key].lower() == "true" for key in SWITCHES if key in values},
-        overrides=tuple(overrides),
+        switches=switches,
+        overrides=overrides,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtl.config.arguments import split_arguments
 from mtl.config.plugins import find_configs, find_root
 from mtl.config.sweeps import Plan, plan_table
 from mtl.errors import ConfigError
@@ -75,24 +76,11 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: An argument has no value, or there is no `table`.
     """
-    values: dict[str, str] = {}
-    overrides = []
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator or not value:
-            raise ConfigError(f"Arguments are KEY=VALUE: {USAGE}. Found `{argument}`.")
-        if key in KEYS:
-            values[key] = value
-        else:
-            overrides.append(argument)
+    values, switches, overrides = split_arguments(arguments, KEYS, SWITCHES, USAGE)
     if "table" not in values:
         names = ", ".join(sorted(find_configs("table", "**/*.yaml")))
         raise ConfigError(f"`table` is missing: {USAGE}. The tables are {names}; `table=list` shows them.")
-    for key in SWITCHES:
-        if values.get(key, "false").lower() not in ("true", "false"):
-            raise ConfigError(f"`{key}` should be true or false. Found `{values[key]}`.")
-    plan, allow_mixed, page = (values.get(key, "false").lower() == "true" for key in SWITCHES)
-    if page and "out" not in values:
+    if switches.get("page") and "out" not in values:
         raise ConfigError("`page=true` needs a place: `out=docs/results`, say.")
     return Options(
         table=values["table"],
@@ -100,11 +88,11 @@ def parse(arguments: Sequence[str]) -> Options:
         out=Path(values["out"]) if "out" in values else None,
         rows=tuple(values["rows"].split(",")) if "rows" in values else (),
         reference=values.get("reference"),
-        plan=plan,
-        allow_mixed=allow_mixed,
-        page=page,
+        plan=switches.get("plan", False),
+        allow_mixed=switches.get("allow_mixed", False),
+        page=switches.get("page", False),
         choose_on=_seeds(values["choose_on"]) if "choose_on" in values else None,
-        overrides=tuple(overrides),
+        overrides=overrides,
     )
 
 

@@ -12,6 +12,7 @@ from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError
 from mtl.gradients.cut import Cut, Keep, PassCount, forget
 from mtl.gradients.layout import WeightLayout
+from mtl.gradients.tensors import flatten
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -91,6 +92,23 @@ class GradientSource(ABC):
                 tuple(bad),
             )
         return gramian
+
+
+class WithoutRows(GradientSource):
+    """A source for methods that need the Gramian alone: others need `gramian: exact`."""
+
+    @property
+    def rows(self) -> Tensor:
+        """None, (m, 0)."""
+        return torch.empty(self.objective.num_tasks, 0)
+
+    def point(self) -> Tensor:
+        """The shared parameters."""
+        return flatten(self.shared)
+
+    def write(self, direction: Tensor) -> None:
+        """Not defined without rows."""
+        raise NotImplementedError
 
 
 class CutSource(GradientSource):

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from mtl.datasets.base import Batch
-from mtl.gradients.base import GradientSource
+from mtl.gradients.base import WithoutRows
 from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
 from mtl.gradients.parameters import TaskJacobian
-from mtl.gradients.tensors import flatten
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
-class GhostGramian(GradientSource):
+class GhostGramian(WithoutRows):
     """The Gramian of the task gradients over all shared parameters, equal to `TaskJacobian`'s up to rounding.
 
     `nn.Linear` and `nn.Conv2d` layers (grouped, strided, dilated) go without rows where their sizes make that cheaper.
@@ -102,19 +101,6 @@ class GhostGramian(GradientSource):
         """How many layers went without rows; `ghost_fallback/NAME` for a layer that had to keep them, and is slower."""
         refused = {f"ghost_fallback/{name}": 1.0 for name in self._parts.refused}
         return {"ghost_layers": float(len(self.ghost_layers)), **refused}
-
-    @property
-    def rows(self) -> Tensor:
-        """None, (m, 0): methods that need the rows need `gramian: exact`."""
-        return torch.empty(self.objective.num_tasks, 0)
-
-    def point(self) -> Tensor:
-        """The shared parameters."""
-        return flatten(self.shared)
-
-    def write(self, direction: Tensor) -> None:
-        """Not defined without rows."""
-        raise NotImplementedError
 
     def reset(self) -> None:
         """Forget the step, and every captured input."""

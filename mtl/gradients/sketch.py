@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, RequirementError
-from mtl.gradients.base import CutSource
+from mtl.gradients.base import CutSource, WithoutRows
 from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import LayerwiseGradients
-from mtl.gradients.tensors import flatten, in_other_order, views
+from mtl.gradients.tensors import in_other_order, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 from mtl.seeding import global_states, replayed
@@ -37,7 +37,7 @@ POOL, PIECE = 1 << 18, 1 << 17
 """Entries of the pool of signs that a direction is made of, and of a piece of it."""
 
 
-class SketchGramian(CutSource):
+class SketchGramian(WithoutRows, CutSource):
     """G ~ factored sketch over the shared layers + exact part of the last one, if that is linear on vectors.
 
     Zdot is a finite difference of the features on the same batch: same statistics of normalisation layers (running
@@ -110,19 +110,6 @@ class SketchGramian(CutSource):
             (there,) = self.objective.features_at(moved, self._inputs)
         self.count.forwards += 1
         return (there - z).div_(step)
-
-    @property
-    def rows(self) -> Tensor:
-        """None, (m, 0): methods that need the rows need `gramian: exact`."""
-        return torch.empty(self.objective.num_tasks, 0)
-
-    def point(self) -> Tensor:
-        """The shared parameters."""
-        return flatten(self.shared)
-
-    def write(self, direction: Tensor) -> None:
-        """Not defined without rows."""
-        raise NotImplementedError
 
     def reset(self) -> None:
         """Forget the step."""

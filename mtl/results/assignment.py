@@ -7,23 +7,14 @@ from typing import Any
 import yaml
 
 from mtl.errors import UserError
+from mtl.identity import DEFAULTS, UNNUMERIC
 from mtl.results.choice import Chosen, choose, choose_row
 from mtl.results.definition import TableDefinition, TableRow
 from mtl.results.footnotes import data_text
 from mtl.results.plan import PlannedRun
 from mtl.results.runs import Run, mixed_data
 
-UNCOMPARED = (
-    "tasks",
-    "data_dir",
-    "prepared",
-    "download",
-    "eval_batch_size",
-    "checkpoint_every_steps",
-    "device",
-    "num_threads",
-    "compile",
-)
+UNCOMPARED = ("tasks", *UNNUMERIC)
 """Keys that are no part of a setting."""
 SHOWN = 6
 """So many runs or keys are named in a message."""
@@ -190,11 +181,9 @@ def _changes(run: Run, planned: Sequence[PlannedRun]) -> str:
     stored = yaml.safe_load(file.read_text(encoding="utf-8"))
     found = flatten({part: stored.get(part) for part in parts})
     keys = [key for key in sorted(wanted.keys() | found.keys()) if key.rpartition(".")[2] not in UNCOMPARED]
-    differing = [
-        f"{key} {wanted.get(key, 'absent')} -> {found.get(key, 'absent')}"
-        for key in keys
-        if wanted.get(key) != found.get(key)
-    ]
+    before = {key: DEFAULTS.get(key.rpartition(".")[2], "absent") for key in keys}  # of runs older than the key
+    pairs = [(key, wanted.get(key, before[key]), found.get(key, before[key])) for key in keys]
+    differing = [f"{key} {asked} -> {there}" for key, asked, there in pairs if asked != there]
     more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     return ", ".join(differing[:SHOWN]) + more if differing else "the code changed what a setting is"
 

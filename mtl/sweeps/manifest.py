@@ -1,8 +1,6 @@
 """The manifest of a sweep: its jobs, with the configurations as they were when the sweep started."""
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,6 +9,7 @@ from typing import Any
 
 from mtl.errors import RunDirectoryError
 from mtl.training.checkpoint import write_atomically
+from mtl.training.locks import hold, is_held
 
 MANIFEST = "manifest.jsonl"
 LOCK = ".mtl-sweep"
@@ -82,30 +81,16 @@ class SweepDirectory:
                 f"The sweep directory {self.path} cannot be written: {error.strerror}. Choose another place with "
                 "`paths.output_dir=...` or `hydra.sweep.dir=...`."
             ) from error
-        with lock:
-            for attempt in range(10):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if attempt == 9:  # `is_locked` holds the lock for an instant
-                        raise RunDirectoryError(
-                            f"Another process runs the sweep in {self.path}. Watch it with `python scripts/sweep.py "
-                            f"dir={self.path}`, or stop it first."
-                        ) from error
-                    time.sleep(0.05)
+        busy = RunDirectoryError(
+            f"Another process runs the sweep in {self.path}. Watch it with `python scripts/sweep.py "
+            f"dir={self.path}`, or stop it first."
+        )
+        with hold(lock, busy):
             yield
 
     def is_locked(self) -> bool:
         """Whether a process starts jobs of this sweep."""
-        try:
-            with (self.path / LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.path / LOCK)
 
     def write(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all: a line about the sweep, then a line a job."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from mtl.identity import DEFAULTS, UNNUMERIC
+
 CODE = ("mtl", "configs", "scripts", "pyproject.toml")
 """What of a checkout a number can depend on, for `dirty`."""
 APART = ("results", "sweeps")
@@ -128,19 +130,6 @@ def evaluation_cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NUMERIC_KEYS = ("dataset", "backbone", "heads", "strategy", "optimizer", "scheduler", "trainer")
-UNNUMERIC = (
-    "data_dir",
-    "prepared",
-    "download",
-    "eval_batch_size",
-    "checkpoint_every_steps",
-    "device",
-    "num_threads",
-    "compile",
-)
-"""What moves nothing, or rounding alone."""
-DEFAULTS = {"precision": "float32", "ema": 0.0}
-"""Keys of a later version at the values that say what was before: with them a run has the hash that it had."""
 
 
 def _digest(value: Any) -> str:

@@ -1,8 +1,6 @@
 """The directory of one run."""
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 from mtl.errors import BusyRunError, RunDirectoryError
 from mtl.tracking import finite
 from mtl.training.checkpoint import write_atomically
+from mtl.training.locks import hold, is_held
 
 MARKER = ".mtl-run"
 
@@ -73,14 +72,7 @@ class RunDirectory:
 
     def is_locked(self) -> bool:
         """Whether a process works on the run."""
-        try:
-            with (self.path / MARKER).open() as marker:
-                fcntl.flock(marker, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.path / MARKER)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,17 +81,8 @@ class RunDirectory:
         Raises:
             BusyRunError: another process works on it, and did for a second (`is_locked` holds the lock for an instant).
         """
-        with (self.path / MARKER).open("a") as marker:
-            for attempt in range(20):
-                try:
-                    fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if attempt == 19:
-                        raise BusyRunError(
-                            f"Another process is working on the run in {self.path}. Wait for it, or stop it first."
-                        ) from error
-                    time.sleep(0.05)
+        busy = BusyRunError(f"Another process is working on the run in {self.path}. Wait for it, or stop it first.")
+        with hold((self.path / MARKER).open("a"), busy):
             yield
 
     def check_resumable(self) -> None:

@@ -1,6 +1,5 @@
 """Random images in CelebA's official layout, prepared, and a data set that reads the single files."""
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bench.place import place
 from bench.problem import compose
 from mtl.datasets.prepare import prepare
 from mtl.datasets.sources.celeba import ATTRIBUTES, OfficialCelebA
@@ -20,20 +20,14 @@ OVERRIDES = ("dataset=celeba", "dataset.batch_size=64", "backbone=celeba_cnn", "
 
 
 @cache
-def _place() -> tempfile.TemporaryDirectory[str]:
-    """Goes at the end of the process."""
-    return tempfile.TemporaryDirectory(prefix="mtl-bench-")
-
-
-@cache
 def raw() -> Path:
     """Smooth random images as JPEG, and the two lists."""
     from PIL import Image
 
-    root, stream = Path(_place().name) / "raw", np.random.default_rng(0)
+    root, stream = place("faces") / "raw", np.random.default_rng(0)
     folder = root / "Img" / "img_align_celeba"
-    for place in (folder, root / "Anno", root / "Eval"):
-        place.mkdir(parents=True)
+    for directory in (folder, root / "Anno", root / "Eval"):
+        directory.mkdir(parents=True)
     names = [f"{index + 1:06d}.jpg" for index in range(sum(COUNTS.values()))]
     for name in names:
         coarse = Image.fromarray(stream.integers(0, 256, (14, 11, 3), dtype=np.uint8))
@@ -70,7 +64,7 @@ class JpegFaces(Dataset[dict[str, Tensor]]):
 
 def spec_of() -> RunSpec:
     """The parts of a run on the prepared images."""
-    out = Path(_place().name) / "prepared"
+    out = place("faces") / "prepared"
     if not out.exists():
         prepare(OfficialCelebA(raw(), SIZE), "celeba", out, lambda *_: None)
     return compose([*OVERRIDES, f"dataset.prepared={out}"])

@@ -1,6 +1,5 @@
 """Frames of random pixels: raw in MTAN's layout, and prepared; and a data set of single files over the raw ones."""
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from bench.place import place
 from mtl.config import compose_config
 from mtl.config.build import build_spec
 from mtl.datasets.prepare import prepare
@@ -29,15 +29,9 @@ TARGETS = {"label": "segmentation", "depth": "depth", "normal": "normals"}
 
 
 @cache
-def _place() -> tempfile.TemporaryDirectory[str]:
-    """Goes at the end of the process."""
-    return tempfile.TemporaryDirectory(prefix="mtl-bench-")
-
-
-@cache
 def raw() -> Path:
     """Frames of random pixels in MTAN's layout, float32."""
-    root, stream = Path(_place().name) / "raw", np.random.default_rng(0)
+    root, stream = place("frames") / "raw", np.random.default_rng(0)
     for split, count in FRAMES.items():
         for kind in ("image", *TARGETS):
             (root / split / kind).mkdir(parents=True)
@@ -83,7 +77,7 @@ class NpyFrames(Dataset[dict[str, Tensor]]):
 def spec_of(overrides: tuple[str, ...]) -> RunSpec:
     """The parts of a run on the frames, prepared at the size that it asks for."""
     height, width = build_spec(*compose_config([*overrides, *NETWORK])).data.input_shape[1:]
-    out = Path(_place().name) / f"prepared-{height}x{width}"
+    out = place("frames") / f"prepared-{height}x{width}"
     if not out.exists():
         prepare(MtanNYUv2(raw(), (height, width)), "nyuv2", out, lambda *_: None)
     return build_spec(*compose_config([*overrides, *NETWORK, f"dataset.prepared={out}"]))
