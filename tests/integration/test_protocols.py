@@ -45,6 +45,7 @@ TABLES = {
     "sener2018/celeba_attributes": ("celeba", [*FACES, *CNN, *RATE]),
     "pascal2021/celeba_groups": ("celeba", [*FACES, *CNN, *RATE]),
     "community/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
+    "community/nyuv2_segnet_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
     "hervella2024/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
     "pascal2021/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
     "jeong2025/nyuv2_small": ("nyuv2", [*ROOMS, *UNET, *FIXED_RATE, *HELD_OUT]),
