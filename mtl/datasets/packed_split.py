@@ -80,7 +80,14 @@ class PackedSplit(Split):
         if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
             mean, std = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
             images = images.sub_(mean).div_(std)
-        return Batch(images, {task: convert(stored[target.field], target) for task, target in self.targets.items()})
+        columns = {name: entries.unbind(1) for name, entries in stored.items() if self._is_attributes(name)}
+        targets = {
+            task: columns[target.field][target.column]
+            if target.kind == "attribute"
+            else convert(stored[target.field], target)
+            for task, target in self.targets.items()
+        }
+        return Batch(images, targets)
 
     def select(self, tasks: Sequence[str]) -> "PackedSplit":
         """The same images with the targets of `tasks` only."""
@@ -106,14 +113,17 @@ class PackedSplit(Split):
     def _fields(self) -> list[str]:
         return list(dict.fromkeys(["image", *sorted(target.field for target in self.targets.values())]))
 
+    def _is_attributes(self, name: str) -> bool:
+        return self.manifest.field(name).kind == "attributes"
+
     def _read(self, name: str, rows: Tensor) -> Tensor:
         if name not in self._arrays:
             count = self.manifest.counts[self.part]
             mapped = open_array(self.directory, self.part, self.manifest.field(name), count)
             self._arrays[name] = np.asarray(mapped)  # a plain view: indexing a np.memmap runs Python code each time
         entries = torch.from_numpy(self._arrays[name][rows.numpy()])
-        if self.manifest.field(name).kind == "attributes":
-            entries = entries.t().long().contiguous().t()  # once for all tasks, and a task's column in one piece
+        if self._is_attributes(name):
+            entries = entries.t().long().contiguous().t()  # int64 once for all tasks, a task's column in one piece
         return entries.to(self.device)
 
 
@@ -122,9 +132,7 @@ class PackedSplit(Split):
 
 
 def convert(stored: Tensor, target: Target) -> Tensor:
-    """Stored entries (B, ...) to a target as the losses read it."""
-    if target.kind == "attribute":
-        return stored[:, target.column].long()
+    """Stored maps (B, ..., H, W) to a target as the losses read it; attributes need no conversion."""
     if target.kind == "labels":
         return _classes(stored, target).long()
     if target.kind == "edges":

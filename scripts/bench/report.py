@@ -154,7 +154,7 @@ def _bar(outcome: Outcome) -> str:
     bar, kind = outcome.row.bar, outcome.row.kind
     if bar is None:
         return ""
-    shown = {"value": f"{bar * 1e3:g} ms", "difference": f"{bar:g} s"}.get(kind, f"{bar:.3g}")
+    shown = {"value": f"{bar * 1e3:g} ms", "difference": f"{bar:g} s"}.get(kind, f"{bar:g}")
     return f"{'>=' if kind == 'speedup' else '<='} {shown}"
 
 

@@ -35,9 +35,7 @@ def _gradients() -> Gradients:
     """Of shared parameters and head for each task, as autograd lays them out; of two tasks in turn (all: 1.8 GB)."""
     problem = _ours()[0]
     _, losses = problem.forward()
-    found = [
-        torch.autograd.grad(losses[k], [*problem.shared, *problem.heads[k]], retain_graph=True) for k in range(2)
-    ]
+    found = [torch.autograd.grad(losses[k], [*problem.shared, *problem.heads[k]], retain_graph=True) for k in range(2)]
     count = len(problem.shared)
     return [(found[k % 2][:count], found[k % 2][count:]) for k in range(len(problem.heads))]
 
