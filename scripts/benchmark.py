@@ -71,6 +71,7 @@ def main() -> int:
     rounds = int(values["rounds"]) if values["rounds"] else None
     started, outcomes = time.monotonic(), {}
     for name in names:
+        began = time.monotonic()
         try:
             measured = apart(run, name, threads, rounds, float(values["share"]), values["clock"])
         except BrokenProcessPool:
@@ -78,6 +79,7 @@ def main() -> int:
             measured = {}
         outcomes[name] = [judge(row, measured) for row in load(name).rows]
         console.print(to_rich(name, outcomes[name]))
+        console.print(f"{name}: {time.monotonic() - began:.0f} s\n")
     minutes = (time.monotonic() - started) / 60
     if values["out"] or not values["only"]:
         out = Path(values["out"] or PAGE)

@@ -75,6 +75,8 @@ ROWS = [
     ),
     _row("ResNet-18: mao beyond a plain step / 2 m n floats", "beyond resnet ours:mao", "parts resnet 2 0", 1.05),
     _row("small U-Net: mgda, exact / plain step + m n + n floats", "peak unet ours:mgda", "floats unet 1 1", 1.05),
+    _row("small U-Net: mgda, exact / bare", "peak unet ours:mgda", "peak unet bare"),
+    _row("small U-Net: mgda, exact / TorchJD", "peak unet ours:mgda", "peak unet torchjd:mgda", 1.0),
 ]
 
 SECTION = Section(

@@ -11,7 +11,7 @@ from bench.timing import Contender
 
 NAME = "resnet_exact"
 BAR, RIVAL_BAR = 1.15, 1.0
-RIVAL_TURNS = 3
+RIVAL_TURNS = 2
 """Of TorchJD; the literal loop gets one, it takes a minute."""
 
 ROWS = [
