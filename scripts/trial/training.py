@@ -23,7 +23,9 @@ WAYS = {
     "sketch": ("strategy.gramian=sketch", "strategy.ema=0.9"),
     "sketch_every_5": ("strategy.gramian=sketch", "strategy.ema=0.7", "strategy.weights_every=5"),
     "features": ("strategy.gramian=features",),
+    "exact_averaged": ("strategy.gramian=exact", "strategy.ema=0.9"),
 }
+"""How a method's Gramian is found. `exact_averaged` shows what the average over batches alone does to the direction."""
 STEPS, LOOK_EVERY = 234, 20
 
 
@@ -81,7 +83,11 @@ def train(job: Job, data: dict[str, Data]) -> dict[str, Any]:
 def _judges(strategy: Strategy) -> dict[str, Any]:
     """Method -> what gives its weights of the exact Gramian: the run's own method, or all of them for `uniform`."""
     if isinstance(strategy, GradientStrategy):
-        return {} if strategy.gramian == "exact" else {"own": copy.deepcopy(strategy.aggregator)}
+        return (
+            {}
+            if strategy.gramian == "exact" and not strategy.average.decay
+            else {"own": copy.deepcopy(strategy.aggregator)}
+        )
     judges = {}
     for method in METHODS:
         other = strategy_of(method, "exact")
