@@ -33,6 +33,9 @@ from mtl.seeding import global_states, replayed
 RELATIVE_STEP = 1e-3
 """|eps r| / |theta| of the finite difference: small against curvature, large against float32 rounding."""
 
+SAMPLE = 1 << 12
+"""Entries of a parameter that the size of its entries is told from."""
+
 POOL, PIECE = 1 << 18, 1 << 17
 """Entries of the pool of signs that a direction is made of, and of a piece of it."""
 
@@ -95,8 +98,7 @@ class SketchGramian(WithoutRows, CutSource):
     def _derivative(self, z: Tensor) -> Tensor:
         """Zdot (B, D), the derivative of the features along a random direction."""
         assert self._inputs is not None, "measure() before evaluate()"
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm([p.detach() for p in self._below])))
-        step = RELATIVE_STEP * (float(norm) / self._moved.numel() ** 0.5 or 1.0)
+        step = RELATIVE_STEP * (root_mean_square([p.detach() for p in self._below]) or 1.0)
         values = views(self._moved, self._below, channels_last=True)
         with self.layout.applied():
             add_signs(
@@ -116,6 +118,15 @@ class SketchGramian(WithoutRows, CutSource):
         super().reset()
         self._last.clear()
         self._inputs, self._states = None, []
+
+
+def root_mean_square(tensors: Sequence[Tensor]) -> float:
+    """Of all entries, told from the first `SAMPLE` ones of each tensor: a step only has to be of the right size."""
+    parts = [t.reshape(-1)[:SAMPLE] for t in tensors]
+    norms = torch.stack(torch._foreach_norm(parts)).tolist()
+    pairs = zip(tensors, parts, norms, strict=True)
+    squares = sum(norm**2 * t.numel() / max(part.numel(), 1) for t, part, norm in pairs)
+    return float((squares / max(sum(t.numel() for t in tensors), 1)) ** 0.5)
 
 
 def factored(zdot: Tensor, rows: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 from mtl.aggregation import MGDA, Constant, MoCo
 from mtl.errors import ConfigError, RequirementError
 from mtl.gradients import FeatureJacobian, GramianAverage, SketchGramian, TaskJacobian, gramian
-from mtl.gradients.sketch import add_signs, factored, random_signs
+from mtl.gradients.sketch import SAMPLE, add_signs, factored, random_signs, root_mean_square
 from mtl.models.model import MultiTaskModel
 from mtl.strategies import GradientStrategy
 from tests.problems import adam, distance, make_batches, make_model, make_objective, parameters_of, train
@@ -291,3 +291,13 @@ def test_the_average_decides_the_weights():
         spreads.append((weights[1:] - weights[:-1]).abs().mean().item())
     assert spreads[1] < spreads[0]
     assert reports[-1].diagnostics["gramians_averaged"] == 12
+
+
+def test_root_mean_square_is_exact_for_small_tensors_and_close_for_large_ones():
+    small = [torch.randn(shape, generator=generator(3)) for shape in ((7, 5), (), (SAMPLE,))]
+    exact = torch.cat([t.reshape(-1) for t in small]).square().mean().sqrt().item()
+    assert root_mean_square(small) == pytest.approx(exact, rel=1e-6)
+    large = [*small, 3 * torch.randn(64, 64, 3, 3, generator=generator(4)).to(memory_format=torch.channels_last)]
+    exact = torch.cat([t.reshape(-1) for t in large]).square().mean().sqrt().item()
+    assert root_mean_square(large) == pytest.approx(exact, rel=0.02)
+    assert root_mean_square([torch.zeros(3), torch.zeros(0)]) == 0

@@ -118,8 +118,7 @@ def _wolfe(cosines: Tensor, a: Tensor, tol: float, max_iter: int, eps: float) ->
     """Minimise u^T C u over u >= 0, a^T u = 1 for C known to `eps`; return u and the number of additions."""
     m = len(a)
     cosines = cosines + m * eps / 4 * torch.eye(m, dtype=a.dtype)
-    u = torch.zeros_like(a)
-    u[int(a.argmax())] = 1.0
+    u = _start(cosines, a)
     best, lowest, least, iterations = u, float("inf"), float("inf"), 0
     while True:
         product = cosines @ u
@@ -136,6 +135,26 @@ def _wolfe(cosines: Tensor, a: Tensor, tol: float, max_iter: int, eps: float) ->
         iterations += 1
         u = _descend(cosines, a, u, worst)
     return best, iterations
+
+
+def _start(cosines: Tensor, a: Tensor) -> Tensor:
+    """The min-norm point of the hull of many tasks, inside their simplex: most additions are saved where most count.
+
+    From all tasks, those whose weight is not positive are dropped together. Where rounding leaves nothing to go by, the
+    task of smallest norm.
+    """
+    active = torch.arange(len(a))
+    while len(active):
+        own = a[active]
+        affine, _ = torch.linalg.solve_ex(cosines[active[:, None], active], own)
+        affine = affine / (own @ affine)
+        keep = affine > 0
+        if keep.all():
+            return torch.zeros_like(a).index_copy_(0, active, affine)
+        active = active[keep]
+    u = torch.zeros_like(a)
+    u[int(a.argmax())] = 1.0
+    return u
 
 
 def _descend(cosines: Tensor, a: Tensor, u: Tensor, new: int) -> Tensor:

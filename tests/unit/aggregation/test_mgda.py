@@ -154,8 +154,10 @@ def test_endpoint_clip_leaves_an_inner_point_alone():
 
 @pytest.mark.parametrize("solver", ["active_set", "frank_wolfe", "projected_gradient"])
 def test_unconverged_solves_are_counted(solver):
-    jacobian = rows(m=8, n=20)
-    gramian, losses = jacobian @ jacobian.T, torch.ones(8, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(16)  # five tasks are to be added to those that `active_set` begins with
+    jacobian = torch.randn(20, 12, dtype=torch.float64, generator=generator)
+    jacobian += torch.randn(1, 12, dtype=torch.float64, generator=generator)
+    gramian, losses = jacobian @ jacobian.T, torch.ones(20, dtype=torch.float64)
     limited = MGDA(solver=solver, max_iter=1)
     for count in (1, 2, 3):
         limited(gramian, losses)

@@ -221,7 +221,10 @@ def test_iterative_solvers_agree_with_the_exact_one(solver, tol, init):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_limit_acts(solver):
-    jacobian = torch.randn(12, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) + 0.2
+    """Five tasks are to be added to those that `active_set` begins with."""
+    generator = torch.Generator().manual_seed(16)
+    jacobian = torch.randn(20, 12, dtype=torch.float64, generator=generator)
+    jacobian += torch.randn(1, 12, dtype=torch.float64, generator=generator)
     gramian = jacobian @ jacobian.T
     solution = solver(gramian, tol=1e-12, max_iter=2)
     assert not solution.converged
