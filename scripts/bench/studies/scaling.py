@@ -29,7 +29,7 @@ FAMILIES = {
     "igd_per_task": "igd_per_task (sequential, the whole batch)",
     "mao": "mao (simultaneous)",
 }
-ROUNDS, CALLS, LIMIT = 7, 2, 240.0
+ROUNDS, CALLS, LIMIT = 5, 2, 240.0
 
 
 @dataclass(frozen=True)
