@@ -15,6 +15,9 @@ from mtl.aggregation.solvers.min_norm import EPS, EPS32
 ROUNDING = 16
 """|g_w|^2 up to this many units of rounding is taken for 0, if the dual cone's projection is in the ball."""
 
+MANY = 8
+"""Tasks from which on a start with several of them is worth its solves."""
+
 
 @dataclass(frozen=True)
 class ConflictAverse:
@@ -100,9 +103,7 @@ def _active_set(
     """Minimise beta . u + c |u|_C over u >= 0, a . u = 1; return u and the number of additions."""
     m = len(a)
     cosines = cosines + m * eps / 4 * torch.eye(m, dtype=a.dtype)
-    u = torch.zeros_like(a)
-    first = int(((beta + c) / a).argmin())
-    u[first] = 1 / a[first]
+    u = _start(cosines, a, beta, c)
     lowest, least, best, iterations = float("inf"), float("inf"), u, 0
     while True:
         product = cosines @ u
@@ -121,6 +122,42 @@ def _active_set(
         u = _descend(cosines, a, beta, c, u, worst)
 
 
+def _start(cosines: Tensor, a: Tensor, beta: Tensor, c: float) -> Tensor:
+    """The best single task; of many, the minimum over the hull of several, which saves as many additions.
+
+    Tried are all tasks, then the half with the lowest slopes, and so on, until their hull has a minimum. Those whose
+    weight is not positive there are dropped together.
+    """
+    order, size = (beta / a).argsort(), len(a) if len(a) >= MANY else 0
+    while size:
+        active = order[:size].sort().values
+        while len(active):
+            p, q, aa, ab, inside = _hull(cosines, a, beta, c, active)
+            if not inside > 0 or aa <= 0:
+                break
+            target = p * ((ab + inside**0.5) / aa) - q
+            keep = target > 0
+            if keep.all():
+                return torch.zeros_like(a).index_copy_(0, active, target / (a[active] @ target))
+            active = active[keep]
+        size //= 2
+    u = torch.zeros_like(a)
+    first = int(((beta + c) / a).argmin())
+    u[first] = 1 / a[first]
+    return u
+
+
+def _hull(
+    cosines: Tensor, a: Tensor, beta: Tensor, c: float, active: Tensor
+) -> tuple[Tensor, Tensor, float, float, float]:
+    """C^-1 a and C^-1 beta on the tasks `active`, a C^-1 a, a C^-1 beta, and what is positive if F has a minimum."""
+    sides = torch.stack([a[active], beta[active]], 1)
+    solved, _ = torch.linalg.solve_ex(cosines[active[:, None], active], sides)
+    p, q = solved.unbind(1)
+    (aa, ab), (_, bb) = (sides.T @ solved).tolist()
+    return p, q, aa, ab, ab * ab - aa * (bb - c * c)
+
+
 def _descend(cosines: Tensor, a: Tensor, beta: Tensor, c: float, u: Tensor, new: int) -> Tensor:
     """Move to the minimum over the hull of `new` and the tasks with u > 0, dropping tasks until it is inside."""
     keep = u > 0
@@ -128,19 +165,14 @@ def _descend(cosines: Tensor, a: Tensor, beta: Tensor, c: float, u: Tensor, new:
     active = keep.nonzero().flatten()
     here = u[active]
     while True:
-        own = a[active]
-        sides = torch.stack([own, beta[active]], 1)
-        solved, _ = torch.linalg.solve_ex(cosines[active[:, None], active], sides)
-        p, q = solved.unbind(1)
-        (aa, ab), (_, bb) = (sides.T @ solved).tolist()
-        inside = ab * ab - aa * (bb - c * c)
+        p, q, aa, ab, inside = _hull(cosines, a, beta, c, active)
         if inside != inside or aa <= 0:  # NaN, or not positive definite: no descent, the caller stops
             return u
         if inside > 0:
             multiplier = inside**0.5
             target = (p * ((ab + multiplier) / aa) - q) / multiplier
             if target.min() > 0 or len(active) == 1:
-                return torch.zeros_like(u).index_copy_(0, active, target / (own @ target))
+                return torch.zeros_like(u).index_copy_(0, active, target / (a[active] @ target))
             direction = target - here
         else:  # no minimum: F falls along the whole ray
             direction = p * (ab / aa) - q
