@@ -47,7 +47,7 @@ SECTION = Section(
     "has its share. What the steps in between cost does not depend on the method.",
     ROWS,
     build,
-    limit=85,
+    limit=75,
     rounds=12,
     warmup=1,
 )

@@ -45,7 +45,7 @@ SECTION = Section(
     "measured once.",
     ROWS,
     build,
-    limit=90,
+    limit=75,
     rounds=8,
     warmup=1,
 )

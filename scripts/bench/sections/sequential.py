@@ -36,6 +36,6 @@ SECTION = Section(
     "Adam (one optimizer, or one per task).",
     ROWS,
     build,
-    limit=40,
+    limit=35,
     rounds=25,
 )

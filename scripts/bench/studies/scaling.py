@@ -157,8 +157,10 @@ def draw(
             guide = [values[0] * point / points[0] for point in points]
             side.plot(points, guide, linewidth=0.6, linestyle=":", color=curve.get_color())
         side.set(xscale="log", yscale="log", xlabel=axis.label, ylabel=label)
+        side.set_xticks(points, [f"{point:,}" for point in points])
+        side.minorticks_off()
         side.set_ylim(top=2 * max(max(found.values()) * scale, 1e-9))
-        side.grid(visible=True, which="both", alpha=0.2)
+        side.grid(visible=True, alpha=0.2)
     sides[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
