@@ -78,7 +78,7 @@ def conflict_averse(gramian: Tensor, c: float, tol: float = 1e-9, max_iter: int 
             if (extra @ gramian @ extra).clamp_min(0).sqrt() <= c * length * (1 + 1e-9):
                 steps = iterations + found.iterations
                 return ConflictAverse(extra, steps, found.residual, found.converged, True)
-        v = u * (c / square**0.5)
+        v = u * (c / max(square, len(u) * eps * total**2) ** 0.5)  # below that the square is rounding, of either sign
         slack = _slack(cosines @ v, a, beta, v)
         unit = len(u) * eps * (spread + v.sum().item())
         shortfall = max((-slack - unit).max().item(), 0.0)
@@ -123,15 +123,23 @@ def _active_set(
 
 
 def _start(cosines: Tensor, a: Tensor, beta: Tensor, c: float) -> Tensor:
-    """The best single task; of many, the minimum over the hull of several, which saves as many additions.
+    """The best single task; of many, where it is not the answer, the minimum over the hull of several.
 
     Tried are all tasks, then the half with the lowest slopes, and so on, until their hull has a minimum. Those whose
-    weight is not positive there are dropped together.
+    weight is not positive there are dropped together, which saves as many additions.
     """
-    order, size = (beta / a).argsort(), len(a) if len(a) >= MANY else 0
+    first = int(((beta + c) / a).argmin())
+    alone = torch.zeros_like(a)
+    alone[first] = 1 / a[first]
+    gradient = beta + c * cosines[first]
+    if len(a) < MANY or (gradient >= gradient[first] / a[first] * a).all():
+        return alone
+    order, size = (beta / a).argsort(), len(a)
     while size:
         active = order[:size].sort().values
         while len(active):
+            if torch.linalg.cholesky_ex(cosines[active[:, None], active]).info.item():
+                return alone  # not positive definite: rounding leaves nothing to go by
             p, q, aa, ab, inside = _hull(cosines, a, beta, c, active)
             if not inside > 0 or aa <= 0:
                 break
@@ -141,10 +149,7 @@ def _start(cosines: Tensor, a: Tensor, beta: Tensor, c: float) -> Tensor:
                 return torch.zeros_like(a).index_copy_(0, active, target / (a[active] @ target))
             active = active[keep]
         size //= 2
-    u = torch.zeros_like(a)
-    first = int(((beta + c) / a).argmin())
-    u[first] = 1 / a[first]
-    return u
+    return alone
 
 
 def _hull(

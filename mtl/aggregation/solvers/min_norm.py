@@ -138,23 +138,28 @@ def _wolfe(cosines: Tensor, a: Tensor, tol: float, max_iter: int, eps: float) ->
 
 
 def _start(cosines: Tensor, a: Tensor) -> Tensor:
-    """The min-norm point of the hull of many tasks, inside their simplex: most additions are saved where most count.
+    """The task of smallest norm if that is the answer, else the min-norm point of the hull of many, inside it.
 
-    From all tasks, those whose weight is not positive are dropped together. Where rounding leaves nothing to go by, the
-    task of smallest norm.
+    From all tasks, those whose weight is not positive are dropped together: most additions are saved where most count.
+    Where rounding leaves nothing to go by, the task of smallest norm too.
     """
+    first = int(a.argmax())
+    alone = torch.zeros_like(a)
+    alone[first] = 1.0
+    if (cosines[first] >= a).all():
+        return alone
     active = torch.arange(len(a))
     while len(active):
+        factor, info = torch.linalg.cholesky_ex(cosines[active[:, None], active])
+        if info.item():  # not positive definite
+            break
         own = a[active]
-        affine, _ = torch.linalg.solve_ex(cosines[active[:, None], active], own)
-        affine = affine / (own @ affine)
+        affine = torch.cholesky_solve(own[:, None], factor)[:, 0]
         keep = affine > 0
         if keep.all():
-            return torch.zeros_like(a).index_copy_(0, active, affine)
+            return torch.zeros_like(a).index_copy_(0, active, affine / (own @ affine))
         active = active[keep]
-    u = torch.zeros_like(a)
-    u[int(a.argmax())] = 1.0
-    return u
+    return alone
 
 
 def _descend(cosines: Tensor, a: Tensor, u: Tensor, new: int) -> Tensor:

@@ -142,3 +142,26 @@ def test_a_limit_that_is_hit_is_counted():
 def test_options_are_checked(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         CAGrad(**options)
+
+
+@pytest.mark.parametrize("c", [0.4, 10.0])
+def test_rank_one_float32_gramians_give_finite_real_weights(c):
+    """Rounding makes squares negative here, of which no root may be taken."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        jacobian = torch.randn(40, 1, generator=generator) @ torch.randn(1, 50, generator=generator)
+        found = conflict_averse((jacobian @ jacobian.T).double(), c)
+        assert found.extra.dtype == torch.float64
+        assert torch.isfinite(found.extra).all()
+
+
+def test_many_tasks_whose_answer_is_one_of_them():
+    """Cheap tasks along one direction beside it: nothing is added to the start."""
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.randn(12, 40, dtype=torch.float64, generator=generator)
+    spread[:, 0] = 0.0
+    jacobian = torch.cat([torch.eye(1, 40, dtype=torch.float64), 3 * spread + 50 * torch.eye(1, 40)])
+    found = conflict_averse(jacobian @ jacobian.T, 0.5)
+    assert found.converged
+    assert found.iterations == 0
+    assert found.extra.nonzero().flatten().tolist() == [0]
