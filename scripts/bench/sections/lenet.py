@@ -62,5 +62,5 @@ SECTION = Section(
     "their time is per optimizer step.",
     rows(),
     build,
-    limit=75,
+    limit=60,
 )

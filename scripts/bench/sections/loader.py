@@ -104,6 +104,6 @@ SECTION = Section(
         Row(NAME, "Loader / copy of the same batches", "tensors", "copies"),
     ],
     build,
-    limit=20,
+    limit=15,
     rounds=8,
 )

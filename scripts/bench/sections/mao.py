@@ -121,7 +121,7 @@ SECTION = Section(
         Row(NAME, "mao, whole step / bare", "mao", "bare"),
     ],
     build,
-    limit=45,
+    limit=35,
     rounds=8,
     warmup=1,
 )

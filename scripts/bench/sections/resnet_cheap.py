@@ -11,7 +11,7 @@ from bench.timing import Contender
 NAME = "resnet_cheap"
 PERIODS = {10: 2.5, 50: 1.35}
 """weights_every -> bar."""
-LONG_TURNS = 2
+LONG_TURNS = 1
 """Of the longest period: eight seconds each."""
 SKETCH, SKETCH_EVERY = "gramian=sketch", "gramian=sketch ema=0.7 weights_every=5"
 

@@ -36,6 +36,6 @@ SECTION = Section(
     "Adam (one optimizer, or one per task).",
     ROWS,
     build,
-    limit=35,
+    limit=28,
     rounds=25,
 )

@@ -76,7 +76,7 @@ SECTION = Section(
     "The bar is for the difference.",
     [Row(NAME, "train.py to its first step - import torch", "train", "torch", BAR, "difference")],
     build,
-    limit=25,
+    limit=18,
     rounds=8,
     warmup=1,
 )
