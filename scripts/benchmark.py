@@ -2,8 +2,8 @@
 
     python scripts/benchmark.py [out=FILE] [only=NAME[,NAME]] [rounds=N] [threads=2] [share=1.0] [clock=wall]
 
-Without `only` every section of docs/results/performance.md is measured (16.6 minutes on two quiet cores with
-share=0.85) and written there; `only` names some of them, and writes where `out` says. `share` scales the time limit of
+Without `only` every section of docs/results/performance.md is measured (about 15 minutes on two quiet cores) and
+written there; `only` names some of them, and writes where `out` says. `share` scales the time limit of
 every section; `clock=cpu` with threads=1 reads CPU seconds, for a busy machine. Further
 studies, each with a page of its own in docs/results: only=scaling, only=profiles, only=seeds, only=compiled;
 only=bars writes the list of bars that a test compares.

@@ -126,16 +126,16 @@ def reading(study: str, part: str) -> str:
 
 
 def _missed(outcomes: Sequence[Outcome]) -> list[str]:
-    """Each missed row with what explains it and what was tried, from notes.yaml."""
+    """The missed rows with what explains them and what was tried, from notes.yaml; rows of one explanation together."""
     missed = [outcome.row.key for outcome in outcomes if outcome.met is False]
     if not missed:
         return []
     notes = yaml.safe_load(NOTES.read_text(encoding="utf-8")) or {}
-    lines = ["## Missed bars", ""]
+    explained: dict[str, list[str]] = {}
     for key in missed:
-        texts = [text for start, text in notes.items() if key.startswith(start)]
-        lines.append(f"- **{key}**: {' '.join(' '.join(text.split()) for text in texts) or 'no explanation yet.'}")
-    return [*lines, ""]
+        texts = [" ".join(text.split()) for start, text in notes.items() if key.startswith(start)]
+        explained.setdefault(" ".join(texts) or "no explanation yet.", []).append(f"**{key}**")
+    return ["## Missed bars", "", *(f"- {', '.join(keys)}: {text}" for text, keys in explained.items()), ""]
 
 
 def _cells(outcome: Outcome) -> list[str]:
