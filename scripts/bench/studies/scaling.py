@@ -113,7 +113,8 @@ def exponents(points: list[int], values: list[float]) -> str:
 
 def main(out: Path, machine: Machine, clock: str) -> None:
     """Measure, draw, write."""
-    lines = ["# Scaling", "", *machine.facts("python scripts/benchmark.py only=scaling"), f"- clock: {clock}", ""]
+    command = f"python scripts/benchmark.py only=scaling threads={machine.threads} clock={clock}"
+    lines = ["# Scaling", "", *machine.facts(command), f"- clock: {clock}", ""]
     lines += [HEAD, ""]
     for position, axis in enumerate(AXES):
         seconds = apart(times, position, machine.threads, clock)

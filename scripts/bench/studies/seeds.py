@@ -125,7 +125,8 @@ def main(out: Path, machine: Machine, clock: str) -> None:
     """Measure and write."""
     threads = machine.threads
     names = [f"{threads} processes of one thread", *(f"one process, {count} seeds at once" for count in SEEDS)]
-    lines = ["# Seeds at once", "", *machine.facts("python scripts/benchmark.py only=seeds"), f"- clock: {clock}", ""]
+    command = f"python scripts/benchmark.py only=seeds threads={threads} clock={clock}"
+    lines = ["# Seeds at once", "", *machine.facts(command), f"- clock: {clock}", ""]
     lines += [
         HEAD,
         "",
