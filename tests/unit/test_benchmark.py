@@ -154,3 +154,15 @@ def test_missed_rows_are_listed_with_their_notes(tmp_path, monkeypatch):
         "- **s: slow one**: because of this",
         "- **s: other**: no explanation yet.",
     ]
+
+
+def test_the_strategies_of_the_studies_exist_with_their_options():
+    from bench.problem import compose_step
+    from bench.studies import profiles, scaling
+
+    for setting, text, _ in profiles.STEPS.values():
+        compose_step(setting, text)
+    for axis in scaling.AXES:
+        for strategy in axis.strategies:
+            for point, setting in axis.points.items():
+                compose_step(setting, scaling._text(axis, strategy, point))

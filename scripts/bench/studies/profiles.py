@@ -16,7 +16,7 @@ STEPS: Mapping[str, tuple[Setting, str, int]] = {
     "mgda, exact (Gramian)": (RESNET, "mgda", 2),
     "mgda, ghost (Gramian without rows)": (RESNET, "mgda gramian=ghost", 2),
     "mgda_ub (features)": (RESNET, "mgda_ub", 10),
-    "graddrop (Jacobian)": (RESNET, "graddrop level=parameters", 2),
+    "moco (Jacobian)": (RESNET, "moco", 2),
     "igd_per_task (sequential)": (LENET, "igd_per_task", 20),
     "selective_groups (sequential, groups from losses)": (LENET, "selective_groups", 20),
     "mao (simultaneous)": (RESNET, "mao", 2),
