@@ -1,4 +1,4 @@
-"""How good is `gramian: sketch`? Forty noisy binary tasks, MGDA, CAGrad and Nash-MTL, exact against estimated Gramians.
+"""How good is `gramian: sketch`? Forty noisy binary tasks, three methods, exact, averaged and estimated Gramians.
 
     python scripts/sketch_trial.py mnist=DIR fashion=DIR out=FILE.jsonl [seeds=5] [report=FILE.md]
 
