@@ -166,3 +166,10 @@ def test_the_strategies_of_the_studies_exist_with_their_options():
         for strategy in axis.strategies:
             for point, setting in axis.points.items():
                 compose_step(setting, scaling._text(axis, strategy, point))
+
+
+@pytest.mark.parametrize("network", ["LeNet", "MLP"])
+def test_networks_of_several_seeds_are_trained_at_once(network):
+    from bench.studies.seeds import ensemble
+
+    ensemble(network, 4, 2)()
