@@ -43,12 +43,12 @@ def _gradients() -> Gradients:
 @cache
 def _laid_out() -> Gradients:
     """The same in the layout of their parameters, as `backward` leaves them: fused optimizers need that."""
-    problem, kept = _ours()[0], {}
-    for shared, _ in _gradients()[:2]:
-        kept[id(shared)] = tuple(
-            torch.empty_like(p, requires_grad=False).copy_(g) for p, g in zip(problem.shared, shared, strict=True)
-        )
-    return [(kept[id(shared)], head) for shared, head in _gradients()]
+    problem, given = _ours()[0], _gradients()
+    both = [
+        tuple(torch.empty_like(p, requires_grad=False).copy_(g) for p, g in zip(problem.shared, shared, strict=True))
+        for shared, _ in given[:2]
+    ]
+    return [(both[k % 2], head) for k, (_, head) in enumerate(given)]
 
 
 def whole() -> Contender:
