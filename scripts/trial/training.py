@@ -83,11 +83,8 @@ def train(job: Job, data: dict[str, Data]) -> dict[str, Any]:
 def _judges(strategy: Strategy) -> dict[str, Any]:
     """Method -> what gives its weights of the exact Gramian: the run's own method, or all of them for `uniform`."""
     if isinstance(strategy, GradientStrategy):
-        return (
-            {}
-            if strategy.gramian == "exact" and not strategy.average.decay
-            else {"own": copy.deepcopy(strategy.aggregator)}
-        )
+        is_the_reference = strategy.gramian == "exact" and strategy.average.decay == 0
+        return {} if is_the_reference else {"own": copy.deepcopy(strategy.aggregator)}
     judges = {}
     for method in METHODS:
         other = strategy_of(method, "exact")

@@ -69,11 +69,12 @@ def pair(aa: float, ab: float, bb: float) -> float:
 def active_set(gramian: Tensor, tol: float = 1e-12, max_iter: int = 1000) -> Solution:
     """Wolfe's min-norm point algorithm on the Gramian: exact up to rounding, finitely many iterations.
 
-    Keeps a set of tasks whose affine hull has its min-norm point inside their simplex; adds the task that violates
-    optimality most, drops tasks whose weight would turn negative. Works in the variables u_k = w_k |g_k| / c, where c
-    is the smallest norm: minimise u^T C u over u >= 0, a^T u = 1, with the cosines C and a_k = c / |g_k|. This is the
-    same problem, free of the rows' scale. The diagonal of C is raised by what the Gramian leaves open, so equal and
-    dependent rows need no special case. Zero rows share all the weight.
+    Begins with one task, or with all that keep a positive weight together. Keeps a set of tasks whose affine hull has
+    its min-norm point inside their simplex; adds the task that violates optimality most, drops tasks whose weight would
+    turn negative. Works in the variables u_k = w_k |g_k| / c, where c is the smallest norm: minimise u^T C u over
+    u >= 0, a^T u = 1, with the cosines C and a_k = c / |g_k|. This is the same problem, free of the rows' scale. The
+    diagonal of C is raised by what the Gramian leaves open, so equal and dependent rows need no special case. Zero rows
+    share all the weight.
 
     Args:
         gramian: G (m, m), symmetric, positive semi-definite, finite.

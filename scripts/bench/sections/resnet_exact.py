@@ -41,8 +41,8 @@ SECTION = Section(
     "`backbone=timm backbone.name=resnet18` (the stem with 7x7 convolution and pooling), 64x64 images, batch 16, "
     "40 linear heads, 11.2 million shared parameters. A turn is one step. The methods "
     "train one network and share the rows, which take 1.8 GB. TorchJD without vmap, which is its "
-    "faster way here and the one that fits into memory; the literal loop is PCGrad over tensors in Python, "
-    "measured once.",
+    "faster way here and the one that fits into memory; the literal loop is PCGrad over tensors in Python; "
+    "both are measured once.",
     ROWS,
     build,
     limit=75,
