@@ -12,6 +12,7 @@ from mtl.datasets.base import Batch
 from mtl.errors import NonFiniteError
 from mtl.gradients.cut import Cut, Keep, PassCount, forget
 from mtl.gradients.layout import WeightLayout
+from mtl.gradients.tail import Tails
 from mtl.gradients.tensors import flatten
 from mtl.objective import Evaluation, MultiTaskObjective
 
@@ -28,6 +29,7 @@ class GradientSource(ABC):
         self.heads = []
         self.count = PassCount()
         self.layout = WeightLayout()
+        self.tails = Tails(self.shared)
 
     def evaluate(self, batch: Batch) -> Evaluation:
         """The forward pass of a step, of which a source may keep what it needs."""
@@ -36,8 +38,8 @@ class GradientSource(ABC):
 
     @property
     def diagnostics(self) -> dict[str, float]:
-        """Scalars about the last `measure`."""
-        return {}
+        """Scalars about the last `measure`; `tail_refused`: kinds of graphs that `Tails` left to autograd."""
+        return {"tail_refused": float(self.tails.refused)} if self.tails.refused else {}
 
     @abstractmethod
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:

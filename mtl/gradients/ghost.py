@@ -18,9 +18,11 @@ from torch import Tensor
 
 from mtl.datasets.base import Batch
 from mtl.gradients.base import WithoutRows
+from mtl.gradients.cut import Cut
 from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
 from mtl.gradients.parameters import TaskJacobian
+from mtl.gradients.tail import Tail, passes
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -64,29 +66,43 @@ class GhostGramian(WithoutRows):
         self.ghost_layers = tuple(self._parts.layers)
         if self._all_rows:
             rows = self._rows = self._rows or TaskJacobian(self.objective, ordered=False)
-            rows.count, rows.layout = self.count, self.layout
+            rows.count, rows.layout, rows.tails = self.count, self.layout, self.tails
             total = rows.measure(evaluation, scales)
             self.heads = rows.heads
             return total
-        self.heads, places = [], self._parts.begin()
-        last = len(evaluation.losses) - 1
+        tail = self.tails.find(evaluation)
         self.layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
         with self.layout.applied():
-            for k, loss in enumerate(evaluation.losses):
-                head = self.objective.task_parameters(k)
-                found = torch.autograd.grad(
-                    loss,
-                    (*places, *head),  # type: ignore[arg-type] # tensors and places may be mixed
-                    grad_outputs=scales[k],
-                    retain_graph=k < last,
-                    allow_unused=True,
-                )
-                self._parts.put(k, found[: len(places)])
-                own = zip(found[len(places) :], head, strict=True)
-                self.heads.append(tuple(torch.zeros_like(p) if gradient is None else gradient for gradient, p in own))
-        self.count.heads += len(evaluation.losses)
+            if tail is not None:
+                self._measure_below(tail, Cut(self.objective, evaluation, scales, self.count, self.layout))
+            else:
+                self._measure_one_by_one(evaluation, scales)
         self.count.backbone += len(evaluation.losses)
         return self._checked(self._parts.gramian())
+
+    def _measure_below(self, tail: Tail, cut: Cut) -> None:
+        """The last stages for several tasks at once; the rest one by one."""
+        places = self._parts.begin(tail.parameters)
+        for k, found in passes(tail, cut, places, self._parts.rows, self._parts.sinks):
+            self._parts.put(k, found)
+        self.heads = cut.heads
+
+    def _measure_one_by_one(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> None:
+        self.heads, places = [], self._parts.begin()
+        last = len(evaluation.losses) - 1
+        for k, loss in enumerate(evaluation.losses):
+            head = self.objective.task_parameters(k)
+            found = torch.autograd.grad(
+                loss,
+                (*places, *head),  # type: ignore[arg-type] # tensors and places may be mixed
+                grad_outputs=scales[k],
+                retain_graph=k < last,
+                allow_unused=True,
+            )
+            self._parts.put(k, found[: len(places)])
+            own = zip(found[len(places) :], head, strict=True)
+            self.heads.append(tuple(torch.zeros_like(p) if gradient is None else gradient for gradient, p in own))
+        self.count.heads += len(evaluation.losses)
 
     def combine(self, weights: Tensor) -> None:
         """`.grad` from what was kept of each task."""
@@ -100,7 +116,7 @@ class GhostGramian(WithoutRows):
     def diagnostics(self) -> dict[str, float]:
         """How many layers went without rows; `ghost_fallback/NAME` for a layer that had to keep them, and is slower."""
         refused = {f"ghost_fallback/{name}": 1.0 for name in self._parts.refused}
-        return {"ghost_layers": float(len(self.ghost_layers)), **refused}
+        return {**super().diagnostics, "ghost_layers": float(len(self.ghost_layers)), **refused}
 
     def reset(self) -> None:
         """Forget the step, and every captured input."""

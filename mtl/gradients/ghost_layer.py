@@ -55,11 +55,6 @@ def can_be_ghost(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
     return plain and all(p.requires_grad for p in module.parameters()) and "weight" in module._parameters
 
 
-def has_tensor_hooks(module: nn.Module) -> bool:
-    """Whether a hook on a parameter would see, and may change, the gradient that is not taken without rows."""
-    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters())
-
-
 def _padding(conv: nn.Conv2d) -> tuple[int, int] | None:
     """Zeros on either side of rows and columns; None if one side gets more than the other."""
     if not isinstance(conv.padding, str):
@@ -123,6 +118,11 @@ class GhostLayer:
         if isinstance(self.module, nn.Conv2d):
             gradient = gradient.movedim(-3, -1)  # channels last: a view where the layer works in that layout
         self._gradients[:, :, k].copy_(gradient.reshape(self.n, self.groups, self.c).movedim(1, 0))
+
+    def put_all(self, first: int, gradients: Tensor) -> None:
+        """Take those of several tasks, (T, *outputs), from number `first` on."""
+        for k, gradient in enumerate(gradients, first):
+            self.put(k, gradient)
 
     def gramian(self) -> Tensor:
         """(m, m), float64 on the CPU: sum over groups of <D_k, S D_l>, added up over the rows in float64."""

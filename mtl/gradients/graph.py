@@ -19,6 +19,11 @@ def nodes_below(outputs: Iterable[Tensor]) -> list[Any]:
     return queue
 
 
+def has_hooks(parameter: Tensor) -> bool:
+    """Whether a hook would see, and may change, a gradient of this parameter that autograd computes."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
 class Uses:
     """The graph below `outputs`, read once."""
 

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn import Parameter
 
-from mtl.gradients.ghost_layer import Capture, GhostLayer, Sized, Sizes, can_be_ghost, capture, has_tensor_hooks
-from mtl.gradients.graph import Uses
-from mtl.gradients.tensors import set_gradients, views
+from mtl.gradients.ghost_layer import Capture, GhostLayer, Sized, Sizes, can_be_ghost, capture
+from mtl.gradients.graph import Uses, has_hooks
+from mtl.gradients.tail import Sink
+from mtl.gradients.tail_rules import Rows
+from mtl.gradients.tensors import copy_rows, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
@@ -37,6 +39,8 @@ class LayerwiseGradients:
         refused: Names of layers that `choose` wanted and that had to keep rows: called more than once or with a
             keyword, weights used elsewhere too, made of others or with hooks, inputs changed later, hooks of others, a
             forward or a padding that is not torch's.
+        rows: id of a parameter of `begin`'s tail -> (m, *shape): where its gradients go.
+        sinks: id of the weight of a layer without rows, in that tail -> what takes the gradients at its outputs.
     """
 
     def __init__(self, objective: MultiTaskObjective, parameters: Sequence[Parameter], choose: Choose) -> None:
@@ -45,9 +49,12 @@ class LayerwiseGradients:
         self.num_tasks = objective.num_tasks
         self.layers: dict[str, GhostLayer] = {}
         self.refused: tuple[str, ...] = ()
+        self.rows: Rows = {}
+        self.sinks: dict[int, Sink] = {}
         self._plain: tuple[Parameter, ...] = ()
         self._matrix = torch.empty(0)
         self._pieces: list[list[Tensor]] = []
+        self._one_by_one: list[GhostLayer] = []
         self._captures: dict[str, list[Capture]] = {}
         self._wanted: dict[torch.Size, tuple[str, ...]] = {}
         self._shape = torch.Size()
@@ -82,28 +89,32 @@ class LayerwiseGradients:
         self.layers = self._choose(evaluation)
         return bool(self.layers)
 
-    def begin(self) -> list[Tensor | GradientEdge]:
-        """Make room; return the places whose gradients `put` needs of every task."""
+    def begin(self, tail: frozenset[int] = frozenset()) -> list[Tensor | GradientEdge]:
+        """Make room; return the places whose gradients `put` needs of every task.
+
+        Args:
+            tail: ids of parameters whose gradients go into `rows` and `sinks`, not through `put`.
+        """
         without = {id(p) for layer in self.layers.values() for p in layer.module.parameters()}
         self._plain = tuple(p for p in self.parameters if id(p) not in without)
         shape = (self.num_tasks, sum(p.numel() for p in self._plain))
         if self._matrix.shape != shape:
             like = next(iter(self.parameters), torch.empty(0))
             self._matrix = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self._pieces = [views(row, self._plain, channels_last=True) for row in self._matrix]
-        return [*(layer.capture.edge for layer in self.layers.values()), *self._plain]
+        columns = list(zip(self._plain, views(self._matrix, self._plain, channels_last=True), strict=True))
+        layers = list(self.layers.values())
+        self.rows = {id(p): column for p, column in columns if id(p) in tail}
+        self.sinks = {id(found.module.weight): found.put_all for found in layers if id(found.module.weight) in tail}
+        self._one_by_one = [layer for layer in layers if id(layer.module.weight) not in tail]
+        rest = [(p, column) for p, column in columns if id(p) not in tail]
+        self._pieces = [[column[k] for _, column in rest] for k in range(self.num_tasks)]
+        return [*(layer.capture.edge for layer in self._one_by_one), *(p for p, _ in rest)]
 
     def put(self, k: int, found: tuple[Tensor | None, ...]) -> None:
         """Take task k's gradients at the places of `begin`; None for those that it does not reach."""
-        for layer, gradient in zip(self.layers.values(), found, strict=False):
+        for layer, gradient in zip(self._one_by_one, found, strict=False):
             layer.put(k, gradient)
-        rows = list(zip(self._pieces[k], found[len(self.layers) :], strict=True))
-        reached = [(piece, gradient) for piece, gradient in rows if gradient is not None]
-        if reached:
-            torch._foreach_copy_([piece for piece, _ in reached], [gradient for _, gradient in reached])
-        for piece, gradient in rows:
-            if gradient is None:
-                piece.zero_()
+        copy_rows(self._pieces[k], found[len(self._one_by_one) :])
 
     def gramian(self) -> Tensor:
         """(m, m) over all parameters, float64 on the CPU."""
@@ -126,6 +137,8 @@ class LayerwiseGradients:
         """Forget the step, and every captured input."""
         self._captures.clear()
         self.layers = {}
+        self.sinks = {}
+        self._one_by_one = []
 
     def _choose(self, evaluation: Evaluation) -> dict[str, GhostLayer]:
         """The layers to go without rows: wanted, called once, and used once in this graph."""
@@ -142,7 +155,7 @@ class LayerwiseGradients:
             here = [found for found in seen[name] if uses.contains(found.edge.node)]
             if len(here) != 1 or not here[0].is_whole or not can_be_ghost(module):
                 continue
-            if module._forward_hooks or has_tensor_hooks(module):
+            if module._forward_hooks or any(map(has_hooks, module.parameters())):
                 continue
             if all(uses.only_through(p, here[0].edge.node) for p in module.parameters()):
                 chosen[name] = GhostLayer(module, here[0], self.num_tasks)

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from mtl.gradients.base import GradientSource
+from mtl.gradients.cut import Cut
 from mtl.gradients.layout import LEAST_TASKS, WeightLayout
-from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
+from mtl.gradients.tail import Tail, passes
+from mtl.gradients.tensors import copy_rows, flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
 
@@ -68,7 +70,8 @@ class TaskJacobian(GradientSource):
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
         self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
         self._apart = not ordered and objective.num_tasks >= LEAST_TASKS and any(map(in_other_order, self.shared))
-        self._rows = [views(row, self.shared, channels_last=self._apart) for row in self.matrix]
+        self._columns = views(self.matrix, self.shared, channels_last=self._apart)
+        self._rows = [[column[k] for column in self._columns] for k in range(objective.num_tasks)]
         self._gradients = views(self.direction, self.shared)
 
     @property
@@ -82,14 +85,29 @@ class TaskJacobian(GradientSource):
 
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:
         """M backbone backwards; G = J J^T in one product."""
-        self.heads = []
-        for k, shared, head in task_rows(self.objective, evaluation, scales, self.layout):
-            if shared:
-                torch._foreach_copy_(self._rows[k], shared)
-            self.heads.append(head)
-        self.count.heads += len(evaluation.losses)
+        tail = self.tails.find(evaluation)
+        if tail is not None:
+            self._measure_below(tail, Cut(self.objective, evaluation, scales, self.count, self.layout))
+        else:
+            self.heads = []
+            for k, shared, head in task_rows(self.objective, evaluation, scales, self.layout):
+                if shared:
+                    torch._foreach_copy_(self._rows[k], shared)
+                self.heads.append(head)
+            self.count.heads += len(evaluation.losses)
         self.count.backbone += len(evaluation.losses)
         return self._checked(gramian(self.matrix))
+
+    def _measure_below(self, tail: Tail, cut: Cut) -> None:
+        """The last stages for several tasks at once, straight into the rows; the rest one by one."""
+        own = {id(p): column for p, column in zip(self.shared, self._columns, strict=True) if id(p) in tail.parameters}
+        rest = [index for index, p in enumerate(self.shared) if id(p) not in own]
+        wanted = [self.shared[index] for index in rest]
+        self.layout.learn(cut.evaluation.features, len(cut.evaluation.losses))
+        with self.layout.applied():
+            for k, found in passes(tail, cut, wanted, own, {}):
+                copy_rows([self._rows[k][index] for index in rest], found)
+        self.heads = cut.heads
 
     def combine(self, weights: Tensor) -> None:
         """`.grad` = J^T w."""

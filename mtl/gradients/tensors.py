@@ -23,21 +23,32 @@ def set_gradients(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> 
 
 
 def views(vector: Tensor, like: Sequence[Tensor], *, channels_last: bool = False) -> list[Tensor]:
-    """Consecutive pieces of a vector, viewed in the shapes of `like`.
+    """Consecutive pieces of a vector, viewed in the shapes of `like`; of a matrix those of all its rows.
 
     Args:
-        vector: (n,).
+        vector: (..., n).
         like: Tensors with n entries in all.
         channels_last: Let the pieces of convolution weights hold their entries in that order (see `in_other_order`):
             the one in which their gradients come where images have channels last. Copies are then straight.
     """
-    pieces = torch.split(vector, [tensor.numel() for tensor in like]) if like else ()
+    rows = vector.shape[:-1]
+    pieces = torch.split(vector, [tensor.numel() for tensor in like], dim=-1) if like else ()
     return [
-        piece.view(tensor.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        piece.view(*rows, *tensor.permute(0, 2, 3, 1).shape).movedim(-1, -3)
         if channels_last and in_other_order(tensor)
-        else piece.view(tensor.shape)
+        else piece.view(*rows, *tensor.shape)
         for piece, tensor in zip(pieces, like, strict=True)
     ]
+
+
+def copy_rows(pieces: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Write gradients into their pieces of a row; zeros for None."""
+    reached = [(piece, gradient) for piece, gradient in zip(pieces, gradients, strict=True) if gradient is not None]
+    if reached:
+        torch._foreach_copy_([piece for piece, _ in reached], [gradient for _, gradient in reached])
+    for piece, gradient in zip(pieces, gradients, strict=True):
+        if gradient is None:
+            piece.zero_()
 
 
 def in_other_order(tensor: Tensor) -> bool:
