@@ -13,7 +13,6 @@ The combination needs no further pass: its gradient of W is (sum_k w_k D_k)^T A.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from mtl.datasets.base import Batch
@@ -22,7 +21,8 @@ from mtl.gradients.cut import Cut
 from mtl.gradients.ghost_layer import Sizes
 from mtl.gradients.layerwise import Choose, LayerwiseGradients
 from mtl.gradients.parameters import TaskJacobian
-from mtl.gradients.tail import Tail, passes
+from mtl.gradients.passes import one_by_one, through_tail
+from mtl.gradients.tail import Tail
 from mtl.objective import Evaluation, MultiTaskObjective
 
 
@@ -83,25 +83,15 @@ class GhostGramian(WithoutRows):
     def _measure_below(self, tail: Tail, cut: Cut) -> None:
         """The last stages for several tasks at once; the rest one by one."""
         places = self._parts.begin(tail.parameters)
-        for k, found in passes(tail, cut, places, self._parts.rows, self._parts.sinks):
+        for k, found in through_tail(tail, cut, places, self._parts.rows, self._parts.sinks):
             self._parts.put(k, found)
         self.heads = cut.heads
 
     def _measure_one_by_one(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> None:
-        self.heads, places = [], self._parts.begin()
-        last = len(evaluation.losses) - 1
-        for k, loss in enumerate(evaluation.losses):
-            head = self.objective.task_parameters(k)
-            found = torch.autograd.grad(
-                loss,
-                (*places, *head),  # type: ignore[arg-type] # tensors and places may be mixed
-                grad_outputs=scales[k],
-                retain_graph=k < last,
-                allow_unused=True,
-            )
-            self._parts.put(k, found[: len(places)])
-            own = zip(found[len(places) :], head, strict=True)
-            self.heads.append(tuple(torch.zeros_like(p) if gradient is None else gradient for gradient, p in own))
+        self.heads = []
+        for k, found, head in one_by_one(self.objective, evaluation, scales, self._parts.begin()):
+            self._parts.put(k, found)
+            self.heads.append(head)
         self.count.heads += len(evaluation.losses)
 
     def combine(self, weights: Tensor) -> None:

@@ -8,7 +8,9 @@ from torch import Tensor
 from mtl.gradients.base import GradientSource
 from mtl.gradients.cut import Cut
 from mtl.gradients.layout import LEAST_TASKS, WeightLayout
-from mtl.gradients.tail import Tail, passes
+from mtl.gradients.pairs import find_pairs, is_narrow
+from mtl.gradients.passes import one_by_one, through_tail
+from mtl.gradients.tail import Tail
 from mtl.gradients.tensors import copy_rows, flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
@@ -70,8 +72,11 @@ class TaskJacobian(GradientSource):
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
         self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
         self._apart = not ordered and objective.num_tasks >= LEAST_TASKS and any(map(in_other_order, self.shared))
-        self._columns = views(self.matrix, self.shared, channels_last=self._apart)
-        self._rows = [[column[k] for column in self._columns] for k in range(objective.num_tasks)]
+        columns = views(self.matrix, self.shared, channels_last=self._apart)
+        self._own = {id(parameter): column for parameter, column in zip(self.shared, columns, strict=True)}
+        self._rows = [[column[k] for column in columns] for k in range(objective.num_tasks)]
+        several = objective.num_tasks > 1
+        self._narrow = frozenset(id(p) for p in self.shared if several and is_narrow(p))
         self._gradients = views(self.direction, self.shared)
 
     @property
@@ -89,23 +94,34 @@ class TaskJacobian(GradientSource):
         if tail is not None:
             self._measure_below(tail, Cut(self.objective, evaluation, scales, self.count, self.layout))
         else:
-            self.heads = []
-            for k, shared, head in task_rows(self.objective, evaluation, scales, self.layout):
-                if shared:
-                    torch._foreach_copy_(self._rows[k], shared)
-                self.heads.append(head)
-            self.count.heads += len(evaluation.losses)
+            self._measure_one_by_one(evaluation, scales)
         self.count.backbone += len(evaluation.losses)
         return self._checked(gramian(self.matrix))
 
+    def _measure_one_by_one(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> None:
+        """Straight from the losses to the parameters; the weights of narrow convolutions by two tasks at once."""
+        pairs = find_pairs(evaluation, self._own, self._narrow) if self._narrow else []
+        paired = {id(parameter) for pair in pairs for parameter in pair.parameters}
+        rest = [index for index, p in enumerate(self.shared) if id(p) not in paired]
+        wanted = [*(pair.place for pair in pairs), *(self.shared[index] for index in rest)]
+        self.heads = []
+        self.layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
+        with self.layout.applied():
+            for k, found, head in one_by_one(self.objective, evaluation, scales, wanted):
+                for pair, gradient in zip(pairs, found, strict=False):
+                    pair.put(k, gradient)
+                copy_rows([self._rows[k][index] for index in rest], found[len(pairs) :])
+                self.heads.append(head)
+        self.count.heads += len(evaluation.losses)
+
     def _measure_below(self, tail: Tail, cut: Cut) -> None:
         """The last stages for several tasks at once, straight into the rows; the rest one by one."""
-        own = {id(p): column for p, column in zip(self.shared, self._columns, strict=True) if id(p) in tail.parameters}
+        own = {key: column for key, column in self._own.items() if key in tail.parameters}
         rest = [index for index, p in enumerate(self.shared) if id(p) not in own]
         wanted = [self.shared[index] for index in rest]
         self.layout.learn(cut.evaluation.features, len(cut.evaluation.losses))
         with self.layout.applied():
-            for k, found in passes(tail, cut, wanted, own, {}):
+            for k, found in through_tail(tail, cut, wanted, own, {}):
                 copy_rows([self._rows[k][index] for index in rest], found)
         self.heads = cut.heads
 

@@ -6,21 +6,18 @@ batched mode takes BatchNorm apart task by task), so the passes of several tasks
 of our own, with what autograd saved. Where that ends autograd goes on, task by task.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtl.gradients.cut import Cut
 from mtl.gradients.tail_nodes import Place, activations, find_nodes, parameters, shape_of
 from mtl.gradients.tail_rules import CONVOLUTION, RULES, Patches, Rows, parameter_of
 from mtl.objective import Evaluation
 
 LEAST_TASKS = 2
-TOGETHER = 10
-"""Tasks in one batch: more are not faster, and their maps leave the cache."""
 AGREEMENT = 1e-3
 """Relative difference to autograd's gradients from which on a graph is left to autograd."""
 
@@ -134,37 +131,3 @@ class Tails:
                 return None
             self._agreed[signature] = tail.agrees(gradient)
         return tail if self._agreed[signature] else None
-
-
-def passes(
-    tail: Tail, cut: Cut, wanted: Sequence[Tensor | GradientEdge], rows: Rows, sinks: Mapping[int, Sink]
-) -> Iterator[tuple[int, tuple[Tensor | None, ...]]]:
-    """Yield (k, gradients at `wanted`, None where task k does not reach), one task at a time.
-
-    Args:
-        tail: Of the graph.
-        cut: The evaluation, whose heads are differentiated here.
-        wanted: Parameters and places below the tail.
-        rows: id of a parameter in the tail -> (m, *shape): where its gradients go.
-        sinks: Of `Tail.run`.
-    """
-    roots: list[Tensor] = []
-    cut.collect([tail.root], lambda _, found: roots.extend(found))  # type: ignore[arg-type] # every task reaches it
-    for first in range(0, len(roots), TOGETHER):
-        stack = torch.stack(roots[first : first + TOGETHER])
-        own = {name: part[first : first + TOGETHER] for name, part in rows.items()}
-        ends = tail.run(stack, own, sinks, first)
-        for k, gradients in enumerate(zip(*ends, strict=True), first):
-            if not wanted:
-                yield k, ()
-                continue
-            yield (
-                k,
-                torch.autograd.grad(
-                    tail.places,
-                    wanted,  # type: ignore[arg-type] # tensors and places may be mixed
-                    gradients,
-                    retain_graph=k < len(roots) - 1,
-                    allow_unused=True,
-                ),
-            )
