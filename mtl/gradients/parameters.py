@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from mtl.gradients.base import GradientSource
 from mtl.gradients.cut import Cut
@@ -103,7 +104,8 @@ class TaskJacobian(GradientSource):
         pairs = find_pairs(evaluation, self._own, self._narrow) if self._narrow else []
         paired = {id(parameter) for pair in pairs for parameter in pair.parameters}
         rest = [index for index, p in enumerate(self.shared) if id(p) not in paired]
-        wanted = [*(pair.place for pair in pairs), *(self.shared[index] for index in rest)]
+        wanted: list[Tensor | GradientEdge] = [pair.place for pair in pairs]
+        wanted += [self.shared[index] for index in rest]
         self.heads = []
         self.layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
         with self.layout.applied():
