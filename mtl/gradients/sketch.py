@@ -15,6 +15,7 @@ If the last shared layer is a linear one on vectors, its part is exact, since th
 the shared parameters without that layer's.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -121,12 +122,20 @@ class SketchGramian(WithoutRows, CutSource):
 
 
 def root_mean_square(tensors: Sequence[Tensor]) -> float:
-    """Of all entries, told from the first `SAMPLE` ones of each tensor: a step only has to be of the right size."""
-    parts = [t.reshape(-1)[:SAMPLE] for t in tensors]
+    """Of all entries, told from `SAMPLE` ones of each tensor at most: a step only has to be of the right size."""
+    parts = [t.reshape(-1)[:: _stride(t.numel())] for t in tensors]
     norms = torch.stack(torch._foreach_norm(parts)).tolist()
     pairs = zip(tensors, parts, norms, strict=True)
     squares = sum(norm**2 * t.numel() / max(part.numel(), 1) for t, part, norm in pairs)
     return float((squares / max(sum(t.numel() for t in tensors), 1)) ** 0.5)
+
+
+def _stride(count: int) -> int:
+    """Spreads the sample over `count` entries; with no small factor, so that it meets all places of a filter."""
+    stride = max(math.ceil(count / SAMPLE), 1)
+    while math.gcd(stride, 2 * 3 * 5 * 7) > 1:
+        stride += 1
+    return stride
 
 
 def factored(zdot: Tensor, rows: Tensor) -> Tensor:

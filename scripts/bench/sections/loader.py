@@ -1,7 +1,7 @@
 """Loading a MultiMNIST-sized set: our tensors in memory against a DataLoader over images with transforms."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -72,20 +72,37 @@ def _loader() -> Loader:
 
 
 def dataloader(workers: int) -> Contender:
-    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
+    """Of torch, over images."""
     loader = DataLoader(PairImages(*_images()), BATCH_SIZE, shuffle=True, num_workers=workers)
+    return steady(loader, lambda batch: len(batch[0]), WARM, TIMED)
+
+
+def steady(loader: DataLoader[Any], size: Callable[[Any], int], warm: int, count: int) -> Contender:
+    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted.
+
+    Args:
+        loader: With its workers.
+        size: Samples of a batch.
+        warm: Batches read before the clock starts.
+        count: Batches that are timed.
+    """
     batches: Iterator[Any] = iter(())
 
-    def prepare() -> None:
+    def start() -> None:
         nonlocal batches
         batches = iter(loader)
-        for _ in itertools.islice(batches, WARM):
+        for _ in itertools.islice(batches, warm):
             pass
 
-    def run() -> int:
-        return sum(len(inputs) for inputs, _, _ in itertools.islice(batches, TIMED))
+    inner = timed(lambda: sum(map(size, itertools.islice(batches, count))), start, calls=1)
 
-    return timed(run, prepare, calls=1)
+    def turn() -> float:
+        nonlocal batches
+        seconds = inner.turn()
+        batches = iter(())  # ends the workers: they would read ahead during the turns of others
+        return seconds
+
+    return Contender(turn)
 
 
 def build(name: str) -> Contender:

@@ -1,8 +1,6 @@
 """Reading prepared data sets, against single files in a DataLoader, a copy in memory, and a training step."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench import faces, frames
 from bench.rows import Row
 from bench.section import Section
-from bench.sections.loader import copied
+from bench.sections.loader import copied, steady
 from bench.timing import Contender, timed
 from mtl.datasets.base import Batch, Loader
 from mtl.models import build_model
@@ -40,25 +38,9 @@ def _files(data: str) -> Dataset[dict[str, Tensor]]:
 
 
 def files(data: str, workers: int) -> Contender:
-    """The steady state of a shuffled epoch of torch's DataLoader: start-up of workers is not counted."""
+    """The single files through torch's DataLoader."""
     loader = DataLoader(_files(data), _spec(data).data.batch_size, shuffle=True, num_workers=workers)
-    batches: Iterator[Any] = iter(())
-
-    def start() -> None:
-        nonlocal batches
-        batches = iter(loader)
-        for _ in itertools.islice(batches, WARM):
-            pass
-
-    inner = timed(lambda: sum(len(batch["image"]) for batch in itertools.islice(batches, TIMED)), start, calls=1)
-
-    def turn() -> float:
-        nonlocal batches
-        seconds = inner.turn()
-        batches = iter(())  # ends the workers: they would read ahead during the turns of others
-        return seconds
-
-    return Contender(turn)
+    return steady(loader, lambda batch: len(batch["image"]), WARM, TIMED)
 
 
 def packed(data: str) -> Contender:
