@@ -5,6 +5,7 @@ and d = g0 + J^T y with y = w c |g0| / |g_w|. Optimal where every g_k . d is at 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -152,15 +153,31 @@ def _start(cosines: Tensor, a: Tensor, beta: Tensor, c: float) -> Tensor:
     return alone
 
 
-def _hull(
-    cosines: Tensor, a: Tensor, beta: Tensor, c: float, active: Tensor
-) -> tuple[Tensor, Tensor, float, float, float]:
-    """C^-1 a and C^-1 beta on the tasks `active`, a C^-1 a, a C^-1 beta, and what is positive if F has a minimum."""
+class Hull(NamedTuple):
+    """What the minimum of F over the affine hull of some tasks is made of.
+
+    Attributes:
+        p: C^-1 a.
+        q: C^-1 beta.
+        aa: a C^-1 a.
+        ab: a C^-1 beta.
+        inside: Positive if F has a minimum there: the square of its multiplier.
+    """
+
+    p: Tensor
+    q: Tensor
+    aa: float
+    ab: float
+    inside: float
+
+
+def _hull(cosines: Tensor, a: Tensor, beta: Tensor, c: float, active: Tensor) -> Hull:
+    """Of the tasks `active`."""
     sides = torch.stack([a[active], beta[active]], 1)
     solved, _ = torch.linalg.solve_ex(cosines[active[:, None], active], sides)
     p, q = solved.unbind(1)
     (aa, ab), (_, bb) = (sides.T @ solved).tolist()
-    return p, q, aa, ab, ab * ab - aa * (bb - c * c)
+    return Hull(p, q, aa, ab, ab * ab - aa * (bb - c * c))
 
 
 def _descend(cosines: Tensor, a: Tensor, beta: Tensor, c: float, u: Tensor, new: int) -> Tensor:

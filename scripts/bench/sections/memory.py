@@ -14,7 +14,7 @@ from bench.timing import Contender
 NAME = "memory"
 SETTINGS = {"resnet": RESNET, "unet": UNET}
 TURNS, LITERAL_TURNS = 2, 1
-"""Steps before the peak is read: the second has all optimizer states. The literal loop is slow, and has them at once."""
+"""Steps before the peak is read: the second has all optimizer states. The literal loop, slow, has them at once."""
 
 
 def peak(key: str, name: str, threads: int) -> int:
@@ -81,9 +81,9 @@ ROWS = [
 
 SECTION = Section(
     "Peak memory",
-    "Largest resident memory while a process builds the network and makes two steps (the literal loop one), beyond what it held after "
-    "its imports. Every contender in a process of its own, in which freed memory goes back to the system at once. "
-    "The plain step is `uniform` above: model, Adam's state, activations, a gradient of every parameter; "
+    "Largest resident memory while a process builds the network and makes two steps (the literal loop one), beyond "
+    "what it held after its imports. Every contender in a process of its own, in which freed memory goes back to the "
+    "system at once. The plain step is `uniform` above: model, Adam's state, activations, a gradient of every parameter; "
     "measured once. Bare has no optimizer.",
     ROWS,
     build,
