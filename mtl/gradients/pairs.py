@@ -19,6 +19,8 @@ from mtl.objective import Evaluation
 BLOCK = 16
 GAIN = 0.75
 """Share of the blocks from which on copying two tasks' gradients side by side does not pay."""
+LEAST = 1 << 25
+"""Multiply-adds of a task's weight gradient from which on the calls around a pair do not outweigh it."""
 CONVOLUTION = "ConvolutionBackward0"
 
 
@@ -86,7 +88,8 @@ class PairedConvolution:
 def find_pairs(evaluation: Evaluation, rows: Mapping[int, Tensor], narrow: Collection[int]) -> list[PairedConvolution]:
     """The narrow convolutions of a graph.
 
-    Left out: weights that enter the graph more than once or carry hooks, groups, other than float32 (autocast).
+    Left out: weights that enter the graph more than once or carry hooks, groups, other than float32 (autocast), little
+    work.
 
     Args:
         evaluation: With graph.
@@ -101,7 +104,10 @@ def find_pairs(evaluation: Evaluation, rows: Mapping[int, Tensor], narrow: Colle
             continue
         leaves = [below for below, _ in node.next_functions[1:] if below is not None]
         own = [leaf.variable for leaf in leaves if hasattr(leaf, "variable") and uses[leaf] == 1]
+        (output,) = node._input_metadata
         known = len(own) == len(leaves) and all(id(p) in rows and not has_hooks(p) for p in own)
-        if known and own and id(own[0]) in narrow and node._saved_input.dtype == torch.float32:
+        if not known or not own or id(own[0]) not in narrow or node._saved_input.dtype != torch.float32:
+            continue
+        if own[0].numel() * math.prod(output.shape) // output.shape[1] >= LEAST:
             found.append(PairedConvolution(node, own, [rows[id(parameter)] for parameter in own]))
     return found

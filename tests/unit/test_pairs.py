@@ -12,6 +12,11 @@ from mtl.objective import MultiTaskObjective
 from mtl.tasks import Accuracy, TaskSpec
 
 
+@pytest.fixture(autouse=True)
+def _little_work(monkeypatch):
+    monkeypatch.setattr("mtl.gradients.pairs.LEAST", 0)
+
+
 class Trunk(nn.Module):
     """Two narrow convolutions and a linear layer, on (B, 3, 8, 8)."""
 
@@ -119,3 +124,17 @@ def test_a_task_that_does_not_reach_a_convolution_has_zeros():
     weight = rows[id(objective.model.backbone.second.weight)]
     assert not weight[1].any()
     torch.testing.assert_close(weight[2], 2 * weight[0], rtol=1e-4, atol=1e-6)
+
+
+def test_little_work_is_left_to_autograd(monkeypatch):
+    objective = build(Trunk())
+    positions, weights = 5 * 8 * 8, 20 * 3 * 9
+    monkeypatch.setattr("mtl.gradients.pairs.LEAST", positions * weights + 1)
+    assert paired(objective) == {"second.weight", "second.bias"}
+    monkeypatch.setattr("mtl.gradients.pairs.LEAST", 1 << 40)
+    assert check(objective) == set()
+    source = TaskJacobian(objective)
+    batch = batch_for(objective)
+    for _ in range(2):
+        source.measure(source.evaluate(batch), [None] * 3)
+        assert source._too_small == {5}

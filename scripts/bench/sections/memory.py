@@ -83,8 +83,8 @@ SECTION = Section(
     "Peak memory",
     "Largest resident memory while a process builds the network and makes two steps (the literal loop one), beyond "
     "what it held after its imports. Every contender in a process of its own, in which freed memory goes back to the "
-    "system at once. The plain step is `uniform` above: model, Adam's state, activations, a gradient of every parameter; "
-    "measured once. Bare has no optimizer.",
+    "system at once. The plain step is `uniform` above: model, Adam's state, activations, a gradient of every "
+    "parameter; measured once. Bare has no optimizer.",
     ROWS,
     build,
     limit=50,
