@@ -19,8 +19,10 @@ from mtl.gradients.base import GradientSource
 from mtl.gradients.features import BATCH_AXES, FeatureJacobian
 from mtl.gradients.ghost import GhostGramian
 from mtl.gradients.last_layer import LastLayerJacobian
-from mtl.gradients.parameters import TaskJacobian, task_rows
+from mtl.gradients.parameters import TaskJacobian
 from mtl.gradients.sketch import SketchGramian
+from mtl.gradients.stream import task_rows
+from mtl.gradients.tail import Tails
 from mtl.gradients.tensors import flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian, inner_products
 
@@ -32,6 +34,7 @@ __all__ = [
     "GramianAverage",
     "LastLayerJacobian",
     "SketchGramian",
+    "Tails",
     "TaskJacobian",
     "flatten",
     "gramian",

@@ -38,8 +38,8 @@ class GradientSource(ABC):
 
     @property
     def diagnostics(self) -> dict[str, float]:
-        """Scalars about the last `measure`; `tail_refused`: kinds of graphs that `Tails` left to autograd."""
-        return {"tail_refused": float(self.tails.refused)} if self.tails.refused else {}
+        """Scalars about the last `measure`."""
+        return self.tails.diagnostics
 
     @abstractmethod
     def measure(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> Tensor:

@@ -1,6 +1,6 @@
-"""Task gradients over all shared parameters."""
+"""Task gradients over all shared parameters, kept as a matrix."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,46 +8,13 @@ from torch.autograd.graph import GradientEdge
 
 from mtl.gradients.base import GradientSource
 from mtl.gradients.cut import Cut
-from mtl.gradients.layout import LEAST_TASKS, WeightLayout
+from mtl.gradients.layout import LEAST_TASKS
 from mtl.gradients.pairs import PairedConvolution, find_pairs, is_narrow
 from mtl.gradients.passes import one_by_one, through_tail
 from mtl.gradients.tail import Tail
 from mtl.gradients.tensors import copy_rows, flatten, in_other_order, set_gradients, views
 from mtl.numerics import gramian
 from mtl.objective import Evaluation, MultiTaskObjective
-
-
-def task_rows(
-    objective: MultiTaskObjective,
-    evaluation: Evaluation,
-    scales: Sequence[Tensor | None],
-    layout: WeightLayout | None = None,
-) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """Yield (k, gradients of the shared parameters, gradients of head k), one task at a time.
-
-    Streams: nothing of an earlier task is kept here. The last task's pass frees the graph.
-
-    Args:
-        objective: Whose parameters to differentiate.
-        evaluation: Losses of all tasks, with graph.
-        scales: Factor of each task's loss; None for 1.
-        layout: Of the weights, where it is kept from the forward pass on.
-    """
-    layout = layout or WeightLayout()
-    layout.learn(evaluation.features or evaluation.losses, len(evaluation.losses))
-    shared = objective.partition.shared
-    last = len(evaluation.losses) - 1
-    with layout.applied():
-        for k, loss in enumerate(evaluation.losses):
-            head = objective.partition.task_specific[objective.tasks[k]]
-            gradients = torch.autograd.grad(
-                loss,
-                shared + head,
-                grad_outputs=scales[k],
-                retain_graph=k < last,
-                materialize_grads=True,
-            )
-            yield k, gradients[: len(shared)], gradients[len(shared) :]
 
 
 class TaskJacobian(GradientSource):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mtl.gradients.tail_nodes import Place, activations, find_nodes, parameters, shape_of
-from mtl.gradients.tail_rules import CONVOLUTION, RULES, Patches, Rows, parameter_of
+from mtl.gradients.tail_rules import CONVOLUTION, RULES, Patches, Rows, parameter_of, write_weights
 from mtl.objective import Evaluation
 
 LEAST_TASKS = 2
@@ -33,6 +33,7 @@ class Tail:
         root: Where the gradients of the tasks come in.
         places: Where they go on, one by one.
         parameters: ids of the parameters whose gradients are found in between.
+        weights: Those of them that are weights of convolutions.
     """
 
     def __init__(self, nodes: Sequence[Any]) -> None:
@@ -45,6 +46,7 @@ class Tail:
         self.root = GradientEdge(nodes[0], 0)
         self.places = tuple(GradientEdge(*place) for place in self._ends)
         self.parameters = frozenset(id(leaf) for node in nodes for leaf in parameters(node))
+        self.weights = frozenset(id(parameter_of(node, 1)) for node in self._convolutions)
         self._patches: Patches = {}
 
     def signature(self) -> Signature:
@@ -71,6 +73,15 @@ class Tail:
                 held[place] = held[place] + part if place in held else part
         return [held[place] for place in self._ends]
 
+    @torch.no_grad()
+    def weight_gradient(self, weight: int, gradient: Tensor) -> Tensor:
+        """The gradient of a convolution's weight (its id), given one task's at the outputs (B, C, H, W)."""
+        (node,) = (node for node in self._convolutions if id(parameter_of(node, 1)) == weight)
+        like: Tensor = node._saved_weight
+        rows: Tensor = like.new_empty(like.permute(0, 2, 3, 1).shape).movedim(-1, 1)  # as autograd gives it
+        write_weights(node, gradient[None], rows[None], self._patches)
+        return rows
+
     def agrees(self, gradient: Tensor) -> bool:
         """Whether `run` and autograd find the same for `gradient` (B, ...) at `root`.
 
@@ -82,7 +93,7 @@ class Tail:
         def take(_: int, own: Tensor) -> None:
             found.append(own)
 
-        sinks = dict.fromkeys((id(parameter_of(node, 1)) for node in self._convolutions), take)
+        sinks = dict.fromkeys(self.weights, take)
         both = torch.stack([gradient, -2 * gradient])
         ends = list(zip(*self.run(both, {}, sinks), strict=True))
         # one place may be below another: then what comes from there is not in what `run` gives
@@ -112,9 +123,10 @@ class Tails:
         self._agreed: dict[Signature, bool] = {}
 
     @property
-    def refused(self) -> int:
-        """Kinds of graphs that are left to autograd because their gradients differed."""
-        return sum(not agreed for agreed in self._agreed.values())
+    def diagnostics(self) -> dict[str, float]:
+        """`tail_refused`: kinds of graphs that are left to autograd because their gradients differed, if any."""
+        refused = sum(not agreed for agreed in self._agreed.values())
+        return {"tail_refused": float(refused)} if refused else {}
 
     def find(self, evaluation: Evaluation) -> Tail | None:
         """The tail below the shared features; None if there are too few tasks or no stages that gain."""

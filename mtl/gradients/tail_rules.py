@@ -72,7 +72,7 @@ def convolution(node: Any, gradient: Tensor, rows: Rows, patches: Patches) -> tu
     """One convolution for all tasks at the inputs; the weight gradients by product or one by one."""
     weight, bias = (parameter_of(node, position) for position in (1, 2))
     if weight is not None and id(weight) in rows:
-        _weights(node, gradient, rows[id(weight)], patches)
+        write_weights(node, gradient, rows[id(weight)], patches)
     if bias is not None and id(bias) in rows:
         torch.sum(gradient, (1, 3, 4), out=rows[id(bias)])
     inputs = node._saved_input
@@ -101,7 +101,15 @@ def _backward(node: Any, gradient: Tensor, inputs: Tensor, wanted: list[bool]) -
     return found
 
 
-def _weights(node: Any, gradient: Tensor, rows: Tensor, patches: Patches) -> None:
+def write_weights(node: Any, gradient: Tensor, rows: Tensor, patches: Patches) -> None:
+    """The gradients of a convolution's weight, by product or one by one.
+
+    Args:
+        node: The convolution.
+        gradient: (T, B, C, H, W) at its outputs.
+        rows: (T, *shape of the weight): where they go; their entries in order, or in the order of channels last.
+        patches: What is kept between the tasks of a step.
+    """
     flat = _flat(gradient)
     if node._saved_groups != 1 or flat.shape[1] > FEW_POSITIONS:
         for own, row in zip(gradient, rows, strict=True):

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, NonFiniteError, RequirementError, RunDirectoryError
-from mtl.gradients import in_other_order, set_gradients, task_rows
+from mtl.gradients import Tails, in_other_order, set_gradients, task_rows
 from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, find_bad_gradients, sum_of_norms
 from mtl.validation import check_choice, check_fraction, check_positive
 
@@ -117,6 +117,7 @@ class SimultaneousStrategy(Strategy):
             [torch.zeros_like(p) for p in self._shared] if self.first_moment == "after_normalization" else []
         )
         self._steps = 0
+        self._tails = Tails(self._shared)
 
     def _weights(self) -> list[float]:
         tasks = self.objective.tasks
@@ -131,10 +132,10 @@ class SimultaneousStrategy(Strategy):
 
     def step(self, batch: Batch) -> StepReport:
         """One update."""
-        evaluation = self.objective.evaluate(batch)
+        evaluation = self.objective.evaluate(batch, apart=True)
         m = self.objective.num_tasks
         try:
-            for k, shared, head in task_rows(self.objective, evaluation, [None] * m):
+            for k, shared, head in task_rows(self.objective, evaluation, [None] * m, self._tails):
                 turned = [gradient.permute(order) for gradient, order in zip(shared, self._orders, strict=True)]
                 set_gradients([*self._update, *self._head_updates[k]], [*turned, *head])
                 self.optimizers[k].step()
@@ -145,7 +146,9 @@ class SimultaneousStrategy(Strategy):
         self._steps += 1
         self._apply(1.0 / m if self.reduce == "mean" else 1.0)
         cost = StepCost(1, m, m, m, evaluation.num_samples)
-        return StepReport(evaluation.values, cost, substeps=tuple((k,) for k in range(m)))
+        return StepReport(
+            evaluation.values, cost, substeps=tuple((k,) for k in range(m)), diagnostics=self._tails.diagnostics
+        )
 
     def stepped_tensors(self) -> list[Tensor]:
         """The update buffer, convolution weights with channels last: each task's optimizer adds its update to it."""

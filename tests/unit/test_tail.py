@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtl.errors import NonFiniteError
-from mtl.gradients import GhostGramian, TaskJacobian, flatten, gramian
+from mtl.gradients import GhostGramian, TaskJacobian, flatten, gramian, task_rows
 from mtl.gradients import tail as tails
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
@@ -93,8 +93,15 @@ def check(objective, tolerance=1e-11):
         source.combine(weights)
         direction = flatten([p.grad for p in objective.shared_parameters()])
         torch.testing.assert_close(direction, rows.T @ weights.to(rows), rtol=tolerance, atol=10 * tolerance)
-        assert not source.tails.refused
+        assert not source.tails.diagnostics
         objective.model.zero_grad(set_to_none=True)
+    for apart in (True, False):
+        streamed = task_rows(objective, objective.evaluate(batch, apart=apart), [None] * len(rows), source.tails)
+        evaluation = objective.evaluate(batch)
+        for k, shared, head in streamed:
+            torch.testing.assert_close(flatten(shared), rows[k], rtol=tolerance, atol=tolerance)
+            own = torch.autograd.grad(evaluation.losses[k], objective.task_parameters(k), retain_graph=True)
+            torch.testing.assert_close(head, own, rtol=tolerance, atol=tolerance)
     tail = find(objective, batch)
     names = {id(parameter): name.removeprefix("backbone.") for name, parameter in objective.model.named_parameters()}
     return set() if tail is None else {names[key] for key in tail.parameters}
