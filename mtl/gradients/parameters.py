@@ -9,7 +9,7 @@ from torch.autograd.graph import GradientEdge
 from mtl.gradients.base import GradientSource
 from mtl.gradients.cut import Cut
 from mtl.gradients.layout import LEAST_TASKS
-from mtl.gradients.pairs import PairedConvolution, find_pairs, is_narrow
+from mtl.gradients.pairs import find_pairs, is_narrow
 from mtl.gradients.passes import one_by_one, through_tail
 from mtl.gradients.tail import Tail
 from mtl.gradients.tensors import copy_rows, flatten, in_other_order, set_gradients, views
@@ -44,7 +44,6 @@ class TaskJacobian(GradientSource):
         self._own = {id(parameter): column for parameter, column in zip(self.shared, columns, strict=True)}
         self._rows = [[column[k] for column in columns] for k in range(objective.num_tasks)]
         several = objective.num_tasks > 1
-        self._too_small: set[int] = set()
         self._narrow = frozenset(id(p) for p in self.shared if several and is_narrow(p))
         self._gradients = views(self.direction, self.shared)
 
@@ -69,7 +68,7 @@ class TaskJacobian(GradientSource):
 
     def _measure_one_by_one(self, evaluation: Evaluation, scales: Sequence[Tensor | None]) -> None:
         """Straight from the losses to the parameters; the weights of narrow convolutions by two tasks at once."""
-        pairs = self._find_pairs(evaluation)
+        pairs = find_pairs(evaluation, self._own, self._narrow) if self._narrow else []
         paired = {id(parameter) for pair in pairs for parameter in pair.parameters}
         rest = [index for index, p in enumerate(self.shared) if id(p) not in paired]
         wanted: list[Tensor | GradientEdge] = [pair.place for pair in pairs]
@@ -83,15 +82,6 @@ class TaskJacobian(GradientSource):
                 copy_rows([self._rows[k][index] for index in rest], found[len(pairs) :])
                 self.heads.append(head)
         self.count.heads += len(evaluation.losses)
-
-    def _find_pairs(self, evaluation: Evaluation) -> list[PairedConvolution]:
-        """Not looked for again in batches of a size that had none."""
-        if not self._narrow or evaluation.num_samples in self._too_small:
-            return []
-        pairs = find_pairs(evaluation, self._own, self._narrow)
-        if not pairs:
-            self._too_small.add(evaluation.num_samples)
-        return pairs
 
     def _measure_below(self, tail: Tail, cut: Cut) -> None:
         """The last stages for several tasks at once, straight into the rows; the rest one by one."""

@@ -62,7 +62,11 @@ def through_tail(
         sinks: Of `Tail.run`.
     """
     roots: list[Tensor] = []
-    cut.collect([tail.root], lambda _, found: roots.extend(found))  # type: ignore[arg-type] # every task reaches it
+
+    def keep(_: int, found: Found) -> None:
+        roots.append(tail.nothing() if found[0] is None else found[0])
+
+    cut.collect([tail.root], keep)
     for first in range(0, len(roots), TOGETHER):
         stack = torch.stack(roots[first : first + TOGETHER])
         own = {name: part[first : first + TOGETHER] for name, part in rows.items()}

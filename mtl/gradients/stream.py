@@ -17,7 +17,8 @@ def task_rows(
 ) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """Yield (k, gradients of the shared parameters, gradients of head k), one task at a time.
 
-    Streams: no gradient of an earlier task is kept here. The last task's pass frees the graph.
+    Streams: no gradient of the size of the parameters is kept here (those of heads and at small maps are, where the
+    last stages go together). The last task's pass frees the graph.
 
     Args:
         objective: Whose parameters to differentiate.

@@ -53,6 +53,11 @@ class Tail:
         """Kind and output shape of every node: what the graphs of two steps with inputs of one shape share."""
         return tuple((node.name(), shape_of(node)) for node in self._nodes)
 
+    def nothing(self) -> Tensor:
+        """Zeros at `root`: of a task that does not read the features."""
+        output = self._nodes[0]._input_metadata[0]
+        return torch.zeros(tuple(output.shape), dtype=output.dtype, device=output.device)
+
     @torch.no_grad()
     def run(self, gradient: Tensor, rows: Rows, sinks: Mapping[int, Sink], first: int = 0) -> list[Tensor]:
         """Gradients (T, ...) at `places` of T tasks.
@@ -82,25 +87,35 @@ class Tail:
         write_weights(node, gradient[None], rows[None], self._patches)
         return rows
 
-    def agrees(self, gradient: Tensor) -> bool:
-        """Whether `run` and autograd find the same for `gradient` (B, ...) at `root`.
+    def agrees(self) -> bool | None:
+        """Whether `run` and autograd find the same for a gradient drawn at `root`; None if autograd finds only zeros.
 
-        Compared at the outputs of all convolutions and at `places`. A hook on an activation shows here: autograd calls
-        it, `run` would pass it by.
+        Compared at the outputs of all convolutions, for parameters, and at `places`. A hook on an activation shows
+        here: autograd calls it, `run` would pass it by. Biases of convolutions are left out: before BatchNorm their
+        gradients are rounding.
         """
+        output = self._nodes[0]._input_metadata[0]
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(tuple(output.shape), generator=generator).to(output.device, output.dtype)
         found: list[Tensor] = []
 
         def take(_: int, own: Tensor) -> None:
             found.append(own)
 
-        sinks = dict.fromkeys(self.weights, take)
-        both = torch.stack([gradient, -2 * gradient])
-        ends = list(zip(*self.run(both, {}, sinks), strict=True))
+        leaves = {id(leaf): leaf for node in self._nodes for leaf in parameters(node)}
+        biases = {id(parameter_of(node, 2)) for node in self._convolutions}
+        rows = {key: leaf.new_empty((2, *leaf.shape)) for key, leaf in leaves.items() if key not in biases}
+        ends = list(
+            zip(*self.run(torch.stack([drawn, -2 * drawn]), rows, dict.fromkeys(self.weights, take)), strict=True)
+        )
         # one place may be below another: then what comes from there is not in what `run` gives
         totals = [torch.autograd.grad(self.places, self.places, end, retain_graph=True) for end in ends]
-        found += [torch.stack(two) for two in zip(*totals, strict=True)]
-        edges = [*(GradientEdge(node, 0) for node in self._convolutions), *self.places]
-        expected = torch.autograd.grad([self.root], edges, [gradient], retain_graph=True)
+        found += [*rows.values(), *(torch.stack(two) for two in zip(*totals, strict=True))]
+        edges: list[Tensor | GradientEdge] = [GradientEdge(node, 0) for node in self._convolutions]
+        edges += [*(leaves[key] for key in rows), *self.places]
+        expected = torch.autograd.grad([self.root], edges, [drawn], retain_graph=True)  # type: ignore[arg-type] # mixed
+        if not all(bool(other.any()) for other in expected):
+            return None
         return all(
             bool((own - factor * other).norm() <= AGREEMENT * other.norm())
             for two, other in zip(found, expected, strict=True)
@@ -111,8 +126,8 @@ class Tail:
 class Tails:
     """Finds the tail of each step's graph.
 
-    The first time that a graph of its kind and shapes is seen, one task's gradients are compared with autograd's; a
-    kind that differs is left to autograd from then on.
+    The first time that a graph of its kind and shapes is seen, gradients are compared with autograd's; a kind that
+    differs is left to autograd from then on.
 
     Args:
         shared: The shared parameters.
@@ -138,8 +153,8 @@ class Tails:
         tail = Tail(nodes)
         signature = tail.signature()
         if signature not in self._agreed:
-            (gradient,) = torch.autograd.grad(evaluation.losses[:1], [tail.root], retain_graph=True)
-            if not bool(torch.isfinite(gradient).all()):
+            agrees = tail.agrees()
+            if agrees is None:  # a branch that is still multiplied by 0 tells nothing: one by one, and look again
                 return None
-            self._agreed[signature] = tail.agrees(gradient)
+            self._agreed[signature] = agrees
         return tail if self._agreed[signature] else None

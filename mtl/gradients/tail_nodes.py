@@ -9,6 +9,8 @@ from torch import Tensor
 from mtl.gradients.graph import has_hooks, nodes_below
 from mtl.gradients.tail_rules import CONVOLUTION, LEAF, MOST_POSITIONS, PARAMETERS, RULES, parameter_of
 
+LEAST_NORMALISED = 8
+"""Of fewer values a channel, what BatchNorm passes on is rounding, and would agree with autograd by chance only."""
 Place = tuple[Any, int]
 """A node and the number of its output."""
 
@@ -60,6 +62,8 @@ def _is_known(node: Any, incoming: Mapping[Any, int], shared: set[int]) -> bool:
             return False
     if node.name() == "AddBackward0":
         return bool(node._saved_alpha == 1)
+    if node.name() == "NativeBatchNormBackward0":
+        return not node._saved_training or _positions(node) >= LEAST_NORMALISED
     if node.name() != CONVOLUTION:
         return True
     return not node._saved_transposed and parameter_of(node, 1) is not None
@@ -67,8 +71,12 @@ def _is_known(node: Any, incoming: Mapping[Any, int], shared: set[int]) -> bool:
 
 def _is_small(node: Any) -> bool:
     """Whether the output are maps that are few and small."""
-    shape = shape_of(node)
-    return len(shape) == 4 and shape[0] * shape[2] * shape[3] <= MOST_POSITIONS
+    return len(shape_of(node)) == 4 and _positions(node) <= MOST_POSITIONS
+
+
+def _positions(node: Any) -> int:
+    batch, _, height, width = shape_of(node)
+    return batch * height * width
 
 
 def activations(node: Any) -> tuple[Place, ...]:

@@ -74,7 +74,7 @@ def convolution(node: Any, gradient: Tensor, rows: Rows, patches: Patches) -> tu
     if weight is not None and id(weight) in rows:
         write_weights(node, gradient, rows[id(weight)], patches)
     if bias is not None and id(bias) in rows:
-        torch.sum(gradient, (1, 3, 4), out=rows[id(bias)])
+        rows[id(bias)].copy_(gradient.sum((1, 3, 4)))
     inputs = node._saved_input
     layout = torch.channels_last if inputs.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     tasks, batch = gradient.shape[:2]
@@ -111,7 +111,7 @@ def write_weights(node: Any, gradient: Tensor, rows: Tensor, patches: Patches) -
         patches: What is kept between the tasks of a step.
     """
     flat = _flat(gradient)
-    if node._saved_groups != 1 or flat.shape[1] > FEW_POSITIONS:
+    if node._saved_groups != 1 or flat.shape[1] > FEW_POSITIONS or rows.dtype != flat.dtype:
         for own, row in zip(gradient, rows, strict=True):
             row.copy_(_backward(node, own, node._saved_input, [False, True, False])[1])
         return

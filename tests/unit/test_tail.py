@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtl.errors import NonFiniteError
-from mtl.gradients import GhostGramian, TaskJacobian, flatten, gramian, task_rows
+from mtl.gradients import GhostGramian, TaskJacobian, flatten, gramian, tail_rules, task_rows
 from mtl.gradients import tail as tails
 from mtl.models.model import MultiTaskModel
 from mtl.objective import MultiTaskObjective
@@ -135,15 +135,109 @@ def test_autograds_gradients_on_random_networks(
     assert names == wanted
 
 
-def test_single_precision():
-    objective = build(Block())
+@pytest.fixture
+def products(monkeypatch):
+    """Counts the convolutions whose inputs were unfolded."""
+    seen, inner = [], tail_rules._patches
+    monkeypatch.setattr(tail_rules, "_patches", lambda *args: seen.append(1) or inner(*args))
+    return seen
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_single_precision_with_weights_laid_out(stride, groups, channels_last, products, monkeypatch):
+    monkeypatch.setattr("mtl.gradients.layout.LEAST_ENTRIES", 1)
+    objective = build(Block(stride=stride, groups=groups))
     objective.model.float()
-    assert check(objective, tolerance=2e-4) == WEIGHTS
+    if channels_last:
+        objective.model.to(memory_format=torch.channels_last)
+    assert check(objective, tolerance=3e-4) == WEIGHTS
+    assert bool(products) == (stride == 2)  # 36 or 144 positions
 
 
-def test_many_positions_take_the_other_way_to_weights(monkeypatch):
-    monkeypatch.setattr("mtl.gradients.tail_rules.FEW_POSITIONS", 0)
-    assert check(build(Block())) == WEIGHTS
+def test_many_positions_take_the_other_way_to_weights(monkeypatch, products):
+    monkeypatch.setattr(tail_rules, "FEW_POSITIONS", 0)
+    assert check(build(Block(stride=2))) == WEIGHTS
+    assert not products
+
+
+def test_rows_of_another_precision():
+    objective = build(Block(stride=2))
+    trunk = objective.model.backbone
+    for part in (
+        trunk.lift,
+        trunk.conv1,
+        trunk.norm1,
+        trunk.conv2,
+        trunk.norm2,
+        trunk.down,
+        *objective.model.heads.values(),
+    ):
+        part.float()
+    trunk.stem.register_forward_hook(lambda module, inputs, output: output.float())
+    batch = batch_for(objective)
+    source = TaskJacobian(objective)
+    source.measure(source.evaluate(batch), [None] * len(TASKS))
+    losses, shared = objective.evaluate(batch).losses, objective.shared_parameters()
+    expected = [p.double().flatten() for p in torch.autograd.grad(losses[3], shared)]
+    assert source.rows.dtype == torch.float64
+    torch.testing.assert_close(source.rows[3], torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_values_that_batch_normalisation_makes_rounding_of_are_left_to_autograd(monkeypatch):
+    objective = build(Block(stride=2))
+    assert find(objective, batch_for(objective, size=1)) is not None  # nine values a channel
+    monkeypatch.setattr("mtl.gradients.tail_nodes.LEAST_NORMALISED", 10)
+    names = find(objective, batch_for(objective, size=1)).parameters
+    assert id(objective.model.backbone.norm2.weight) not in names
+
+
+def test_a_branch_multiplied_by_zero_is_looked_at_again():
+    objective = build(Block(stride=2))
+    batch = batch_for(objective)
+    with torch.no_grad():
+        objective.model.backbone.norm2.weight.zero_()
+    known = tails.Tails(objective.shared_parameters())
+    assert known.find(objective.evaluate(batch)) is None
+    assert not known.diagnostics
+    with torch.no_grad():
+        objective.model.backbone.norm2.weight.fill_(1.0)
+    assert known.find(objective.evaluate(batch)) is not None
+
+
+def test_the_first_task_may_have_no_gradient():
+    """The comparison draws a gradient of its own: zeros of a task without labels would agree with anything."""
+    objective = build(Hooked())
+    evaluation = objective.evaluate(batch_for(objective))
+    evaluation.losses[0] = evaluation.losses[0] * 0
+    known = tails.Tails(objective.shared_parameters())
+    assert known.find(evaluation) is None
+    assert known.diagnostics == {"tail_refused": 1.0}
+
+
+def test_wrong_weights_are_refused(monkeypatch):
+    inner = tail_rules.write_weights
+
+    def doubled(node, gradient, rows, patches):
+        inner(node, 2 * gradient, rows, patches)
+
+    monkeypatch.setattr(tail_rules, "write_weights", doubled)
+    objective = build(Block())
+    known = tails.Tails(objective.shared_parameters())
+    assert known.find(objective.evaluate(batch_for(objective))) is None
+    assert known.diagnostics
+
+
+def test_a_task_that_does_not_read_the_features():
+    objective = build(Block())
+    batch = batch_for(objective)
+    evaluation = objective.evaluate(batch)
+    own = objective.task_parameters(3)[0]
+    evaluation.losses[3] = own.square().sum()
+    found = list(task_rows(objective, evaluation, [None] * len(TASKS), tails.Tails(objective.shared_parameters())))
+    assert not any(gradient.any() for gradient in found[3][1])
+    torch.testing.assert_close(found[3][2][0], 2 * own.detach())
 
 
 def test_large_maps_are_left_to_autograd(monkeypatch):

@@ -149,7 +149,7 @@ def test_strategies_see_no_difference(name, one_by_one):
     assert joint[2] == single[2]
     assert joint[3] == single[3]
     assert joint[3]["head_backwards"] == sum(cost.backwards for cost in joint[2])
-    if name in ("uniform", "famo", "mao"):  # others evaluate one task at a time, or let heads read views of their own
+    if name in ("uniform", "famo"):  # others evaluate one task at a time, or let heads read views of their own
         assert joint[4].counts["calls"] < single[4].counts["calls"]
     assert joint[4].counts["multiplications"] == single[4].counts["multiplications"]
 
