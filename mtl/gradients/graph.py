@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+CONVOLUTION = "ConvolutionBackward0"
+
 
 def nodes_below(outputs: Iterable[Tensor]) -> list[Any]:
     """All nodes of the graph of `outputs`, nearest first."""
@@ -17,6 +19,11 @@ def nodes_below(outputs: Iterable[Tensor]) -> list[Any]:
                 seen.add(below)
                 queue.append(below)
     return queue
+
+
+def count_uses(nodes: Iterable[Any]) -> Counter[Any]:
+    """How many edges of `nodes` end in each node."""
+    return Counter(below for node in nodes for below, _ in node.next_functions if below is not None)
 
 
 def has_hooks(parameter: Tensor) -> bool:

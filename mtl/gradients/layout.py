@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mtl.gradients.graph import nodes_below
+from mtl.gradients.graph import CONVOLUTION, nodes_below
 
 LEAST_TASKS, LEAST_ENTRIES = 16, 1 << 14
 """From how many tasks, and for weights of how many entries on it is worth the memory of a copy."""
@@ -53,7 +53,7 @@ class WeightLayout:
 def _weights(outputs: Sequence[Tensor]) -> Iterator[nn.Parameter]:
     seen = set()
     for node in nodes_below(outputs):
-        if node.name() != "ConvolutionBackward0":
+        if node.name() != CONVOLUTION:
             continue
         weight = node._saved_weight
         if (

@@ -5,7 +5,6 @@ of 32, of two tasks as that of 64. As one convolution with 40 output channels bo
 """
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtl.gradients.graph import has_hooks, nodes_below
+from mtl.gradients.graph import CONVOLUTION, count_uses, has_hooks, nodes_below
 from mtl.objective import Evaluation
 
 BLOCK = 16
@@ -21,7 +20,6 @@ GAIN = 0.75
 """Share of the blocks from which on copying two tasks' gradients side by side does not pay."""
 LEAST = 1 << 25
 """Multiply-adds of a task's weight gradient from which on the calls around a pair do not outweigh it."""
-CONVOLUTION = "ConvolutionBackward0"
 
 
 def is_narrow(weight: Tensor) -> bool:
@@ -97,7 +95,7 @@ def find_pairs(evaluation: Evaluation, rows: Mapping[int, Tensor], narrow: Colle
         narrow: ids of weights that are narrow.
     """
     nodes = nodes_below(evaluation.features or evaluation.losses)
-    uses = Counter(below for node in nodes for below, _ in node.next_functions if below is not None)
+    uses = count_uses(nodes)
     found = []
     for node in nodes:
         if node.name() != CONVOLUTION or node._saved_groups != 1 or node._saved_transposed:

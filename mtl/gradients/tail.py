@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from mtl.gradients.graph import CONVOLUTION
 from mtl.gradients.tail_nodes import Place, activations, find_nodes, parameters, shape_of
-from mtl.gradients.tail_rules import CONVOLUTION, RULES, Patches, Rows, parameter_of, write_weights
+from mtl.gradients.tail_rules import RULES, Patches, Rows, parameter_of, write_weights
 from mtl.objective import Evaluation
 
 LEAST_TASKS = 2
@@ -88,15 +89,14 @@ class Tail:
         return rows
 
     def agrees(self) -> bool | None:
-        """Whether `run` and autograd find the same for a gradient drawn at `root`; None if autograd finds only zeros.
+        """Whether `run` and autograd find the same for a gradient drawn at `root`; None where autograd's are zeros.
 
         Compared at the outputs of all convolutions, for parameters, and at `places`. A hook on an activation shows
         here: autograd calls it, `run` would pass it by. Biases of convolutions are left out: before BatchNorm their
         gradients are rounding.
         """
-        output = self._nodes[0]._input_metadata[0]
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(tuple(output.shape), generator=generator).to(output.device, output.dtype)
+        zeros = self.nothing()
+        drawn = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0)).to(zeros)
         found: list[Tensor] = []
 
         def take(_: int, own: Tensor) -> None:

@@ -1,13 +1,12 @@
 """Which nodes of a graph make up the tail: those with a rule, on maps that are few and small."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from mtl.gradients.graph import has_hooks, nodes_below
-from mtl.gradients.tail_rules import CONVOLUTION, LEAF, MOST_POSITIONS, PARAMETERS, RULES, parameter_of
+from mtl.gradients.graph import CONVOLUTION, count_uses, has_hooks, nodes_below
+from mtl.gradients.tail_rules import LEAF, MOST_POSITIONS, PARAMETERS, RULES, parameter_of
 
 LEAST_NORMALISED = 8
 """Of fewer values a channel, what BatchNorm passes on is rounding, and would agree with autograd by chance only."""
@@ -24,9 +23,7 @@ def find_nodes(output: Tensor, shared: set[int]) -> list[Any]:
         node = followed[0] if len(followed) == 1 else None
     if node is None or not _is_small(node):
         return []  # maps only grow on the way down
-    incoming = Counter(
-        found for reader in nodes_below([output]) for found, _ in reader.next_functions if found is not None
-    )
+    incoming = count_uses(nodes_below([output]))
     if any(incoming[found] > 1 for found in (*above, node)):
         return []
     ready, nodes, waiting = [node], [], incoming.copy()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CONVOLUTION = "ConvolutionBackward0"
+from mtl.gradients.graph import CONVOLUTION
+
 LEAF = "torch::autograd::AccumulateGrad"
 FEW_POSITIONS = 128
 """Up to so many output positions of a batch the weight gradients of all tasks are products of the unfolded inputs,
