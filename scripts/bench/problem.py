@@ -4,6 +4,7 @@ import ctypes
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from mtl.models import build_model
 from mtl.objective import MultiTaskObjective
 from mtl.seeding import derive_seed
 from mtl.strategies import Strategy
+from mtl.strategies.base import MakeOptimizer
 from mtl.tasks import TaskSpec
 from mtl.training.runner import prepare_process
 from mtl.training.spec import RunSpec
@@ -107,8 +109,13 @@ def prepare(threads: int, keep_memory: bool = True) -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep_memory else 1 << 20)
 
 
+def torch_adam(parameters: Iterable[Parameter] | Iterable[dict[str, Any]]) -> Optimizer:
+    """torch.optim.Adam, fused, with the options of configs/optimizer/adam.yaml, which are torch's own defaults."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
 class Problem:
-    """A network of its own with the same initial weights as every other, the same random batch, fused Adam.
+    """A network of its own with the same initial weights as every other, and the same random batch.
 
     Args:
         setting: The network, its tasks and its data.
@@ -146,12 +153,12 @@ class Problem:
         return features, [spec.loss(model.predict(features, spec.name), batch.targets[spec.name]) for spec in chosen]
 
     def optimizer(self, extra: Iterable[Parameter] = ()) -> Optimizer:
-        """The optimizer of configs/optimizer/adam.yaml (fused) on all parameters."""
-        return self.spec.make_optimizer([*self.objective.model.parameters(), *extra])
+        """The fused Adam of torch on all parameters, for steps by hand and for rivals."""
+        return torch_adam([*self.objective.model.parameters(), *extra])
 
-    def strategy(self, text: str | None = None) -> Strategy:
-        """The strategy, set up as in a training run; or another one on the same network."""
+    def strategy(self, text: str | None = None, make_optimizer: MakeOptimizer | None = None) -> Strategy:
+        """The strategy, set up as in a training run; or another one on the same network, or with another optimizer."""
         ours = (self.spec if text is None else compose_step(self.setting, text)).strategy
         generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "strategy"))
-        ours.setup(self.objective, self.spec.make_optimizer, generator)
+        ours.setup(self.objective, make_optimizer or self.spec.make_optimizer, generator)
         return ours

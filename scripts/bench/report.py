@@ -27,9 +27,10 @@ What is compared:
 
 - **bare**: forward, the backward of each task's loss to the shared features and its head, then one backbone backward
   per task. No aggregation, no optimizer step.
-- **uniform**, **plain step**: an ordinary training step by hand: forward, backward of the summed loss, fused Adam.
-- **ours**: the whole `Strategy.step`, Adam included, of a file in `configs/strategy/`, built as a training run builds
-  it.
+- **uniform**, **plain step**: an ordinary training step by hand: forward, backward of the summed loss, Adam. Adam by
+  hand, and for TorchJD and literal loops, is torch's own, fused.
+- **ours**: the whole `Strategy.step` of a file in `configs/strategy/`, built as a training run builds it, with the
+  Adam of `configs/optimizer/adam.yaml` (the same kernel, called directly).
 - **TorchJD**: `autojac.mtl_backward` and `jac_to_grad` with its own aggregator at its defaults (vmap over tasks), the
   same with `parallel_chunk_size=1` (without vmap), or its scalarizer on the stacked losses; then Adam.
 - **literal loop**: written from the description of the methods in LibMTL and nash-mtl: full backward passes from

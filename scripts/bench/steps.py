@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 
-from bench.problem import Problem, Setting, compose_step
+from bench.problem import Problem, Setting, compose_step, torch_adam
 from bench.timing import Contender, timed
 from mtl.aggregation import FromTorchJD
 from mtl.config.catalog import catalog
@@ -90,10 +90,10 @@ def joint(setting: Setting, text: str, calls: int = 4) -> Contender:
 def substeps(setting: Setting, text: str, calls: int = 4) -> Contender:
     """What a sequential strategy does, by hand: for each group forward, backward of the summed loss, fused step.
 
-    Groups and optimizers are the strategy's own: an optimizer for all, or one per task. Time per optimizer step.
+    Groups are the strategy's own; one fused Adam of torch for all, or one per task. Time per optimizer step.
     """
     problem = Problem(setting, text)
-    ours = problem.strategy()
+    ours = problem.strategy(make_optimizer=torch_adam)
     assert isinstance(ours, SequentialStrategy)
     per_task = ours.optimizer_state == "per_task"
 

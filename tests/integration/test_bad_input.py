@@ -32,7 +32,7 @@ CASES = {
     "out of range": (["trainer.max_epochs=0"], r"`trainer.max_epochs` should be an integer >= 1. Found .* 0"),
     "negative learning rate": (["optimizer.lr=-0.1"], r"`optimizer.lr` should be a finite number >= 0. Found .*-0.1"),
     "learning rate that is no number": (["optimizer.lr=fast"], r"`optimizer.lr` should be a number.*'fast'"),
-    "optimizer's own refusal": (["optimizer.betas=[2,0.9]"], r"refused by torch.optim.Adam.*beta"),
+    "optimizer's own refusal": (["optimizer.betas=[2,0.9]"], r"refused by mtl.training.optimizers.Adam.*beta"),
     "negative seed": (["seed=-1"], r"`seed` should be an integer >= 0. Found .*-1"),
     "unknown choice": (
         ["strategy=mgda", "strategy.aggregator.solver=x"],
@@ -94,7 +94,7 @@ CASES = {
         ["strategy=mgda", "strategy.aggregator=null"],
         r"`strategy.aggregator` should be Aggregator",
     ),
-    "too few betas": (["optimizer.betas=[0.9]"], r"`optimizer` was refused by torch.optim.Adam"),
+    "too few betas": (["optimizer.betas=[0.9]"], r"`optimizer` was refused by mtl.training.optimizers.Adam"),
     "a string for a flag": (
         ["optimizer=sgd", "optimizer.nesterov='no'"],
         r"`optimizer.nesterov` should be true or false",
