@@ -1,9 +1,12 @@
 """Aligned-MTL: independent component alignment."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from mtl.aggregation.base import GramianWeighting
+from mtl.aggregation.solvers import two_tasks
 from mtl.aggregation.solvers.equal_angles import resolution
 from mtl.validation import check_choice
 
@@ -48,6 +51,10 @@ class AlignedMTL(GramianWeighting):
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002
         """Row sums of B."""
         m = len(gramian)
+        if m == 2:
+            found = two_tasks.align(gramian)
+            if found is not None:
+                return self._two(found).to(gramian.dtype)
         values, vectors = torch.linalg.eigh(gramian)
         kept = values > resolution(values) * values[-1].clamp_min(0)
         rank = int(kept.sum())
@@ -60,3 +67,14 @@ class AlignedMTL(GramianWeighting):
         square = {"min": values[0], "median": values.median(), "rmse": values.mean()}[self.scale]
         weights: Tensor = vectors @ ((square / values).sqrt() * vectors.sum(0))
         return weights if self.reduce == "sum" else weights / m
+
+    def _two(self, found: two_tasks.Aligned) -> Tensor:
+        low, high = found.values
+        self.diagnostics = {
+            "rank": 2.0,
+            "rank_deficient_total": float(self.rank_deficient),
+            "condition_number": math.sqrt(high / low),
+        }
+        square = (low + high) / 2 if self.scale == "rmse" else low
+        factor = math.sqrt(square) * (1.0 if self.reduce == "sum" else 0.5)
+        return torch.tensor([factor * found.sums[0], factor * found.sums[1]], dtype=torch.float64)

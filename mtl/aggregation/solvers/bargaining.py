@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl.aggregation.solvers import two_tasks
 from mtl.aggregation.solvers.min_norm import EPS, EPS32, active_set
 
 PATIENCE = 30
@@ -49,6 +50,14 @@ def bargain(gramian: Tensor, power: float = 1.0, tol: float = 1e-6, max_iter: in
         tol: Limit of `residual`.
         max_iter: Limit of Newton steps.
     """
+    if len(gramian) == 2 and power == 1:
+        found = two_tasks.bargain(gramian)
+        if found is not None and found[1] <= tol:
+            return Bargain(torch.tensor(found[0], dtype=gramian.dtype), 0, found[1], True, False, 0)
+    return _any_number(gramian, power, tol, max_iter)
+
+
+def _any_number(gramian: Tensor, power: float, tol: float, max_iter: int) -> Bargain:
     norms = gramian.diagonal().clamp_min(0).sqrt()
     live = norms > 0
     left_out = int((~live).sum())

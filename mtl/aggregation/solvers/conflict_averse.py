@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtl.aggregation.solvers import two_tasks
 from mtl.aggregation.solvers.dual_cone import project_to_dual_cone
 from mtl.aggregation.solvers.min_norm import EPS, EPS32
 
@@ -56,6 +57,14 @@ def conflict_averse(gramian: Tensor, c: float, tol: float = 1e-9, max_iter: int 
         tol: Limit of `gap`.
         max_iter: Limit of additions.
     """
+    if len(gramian) == 2 and c > 0:
+        found = two_tasks.conflict_averse(gramian, c)
+        if found is not None and found[2] <= tol:
+            return ConflictAverse(torch.tensor(found[0], dtype=gramian.dtype), found[1], found[2], True, False)
+    return _any_number(gramian, c, tol, max_iter)
+
+
+def _any_number(gramian: Tensor, c: float, tol: float, max_iter: int) -> ConflictAverse:
     m = len(gramian)
     norms = gramian.diagonal().clamp_min(0).sqrt()
     products = gramian.mean(1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl.aggregation.solvers import two_tasks
 from mtl.aggregation.solvers.min_norm import EPS, EPS32
 
 PATIENCE = 3
@@ -46,12 +47,21 @@ def project_to_dual_cone(gramian: Tensor, vectors: Tensor, tol: float = 1e-9, ma
         tol: Limit of `residual`.
         max_iter: Limit of exchanges.
     """
+    if len(gramian) == 2:
+        found = two_tasks.project(gramian, vectors.tolist())
+        if found is not None and found[2] <= tol:
+            weights, exchanges, residual = found
+            return Projection(torch.tensor(weights, dtype=gramian.dtype).view(-1, 2), exchanges, residual, True)
+    return _any_number(gramian, vectors, tol, max_iter)
+
+
+def _any_number(gramian: Tensor, vectors: Tensor, tol: float, max_iter: int) -> Projection:
     norms = gramian.diagonal().clamp_min(0).sqrt()
     live = norms > 0
     if not live.any() or not len(vectors):
         return Projection(vectors.clone(), 0, 0.0, True)
     if not live.all():
-        inner = project_to_dual_cone(gramian[live][:, live], vectors[:, live], tol, max_iter)
+        inner = _any_number(gramian[live][:, live], vectors[:, live], tol, max_iter)
         weights = vectors.clone()
         weights[:, live] = inner.weights
         return Projection(weights, inner.iterations, inner.residual, inner.converged)
