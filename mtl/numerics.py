@@ -7,6 +7,8 @@ from torch import Tensor
 
 BLOCK = 4096
 """Columns that are added up in the precision of training; blocks are added up in float64."""
+SMALL = 1 << 16
+"""So many numbers, and fewer, are multiplied in float64: one call costs less than the blocks' ten."""
 
 
 def gramian(rows: Tensor) -> Tensor:
@@ -29,6 +31,9 @@ def inner_products(left: Tensor, right: Tensor) -> Tensor:
 
 def _by_blocks(left: Tensor, right: Tensor) -> Tensor:
     m, n = left.shape
+    if left.numel() <= SMALL:
+        one = left.to(torch.float64)
+        return one @ (one if right is left else right.to(torch.float64)).T
     whole = n - n % BLOCK
     total = (left[:, whole:] @ right[:, whole:].T).to(torch.float64)
     if whole:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.report import Machine, to_markdown, to_rich, verdict
 from bench.rows import judge
-from bench.section import NAMES, apart, load, run
+from bench.section import NAMES, load, run
 from bench.timing import CLOCKS
 from rich.console import Console
 
@@ -73,7 +73,7 @@ def main() -> int:
     for name in names:
         began = time.monotonic()
         try:
-            measured = apart(run, name, threads, rounds, float(values["share"]), values["clock"])
+            measured = run(name, threads, rounds, float(values["share"]), values["clock"])
         except BrokenProcessPool:
             console.print(f"{name}: the process was killed, most likely for lack of memory. Its rows are not measured.")
             measured = {}

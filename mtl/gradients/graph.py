@@ -11,19 +11,22 @@ CONVOLUTION = "ConvolutionBackward0"
 
 def nodes_below(outputs: Iterable[Tensor]) -> list[Any]:
     """All nodes of the graph of `outputs`, nearest first."""
+    return nodes_and_uses(outputs)[0]
+
+
+def nodes_and_uses(outputs: Iterable[Tensor]) -> tuple[list[Any], Counter[Any]]:
+    """All nodes of the graph of `outputs`, nearest first, and how many of its edges end in each."""
     queue = list(dict.fromkeys(output.grad_fn for output in outputs if output.grad_fn is not None))
     seen: set[Any] = set(queue)
+    uses: Counter[Any] = Counter()
     for node in queue:  # grows while it is read
         for below, _ in node.next_functions:
-            if below is not None and below not in seen:
-                seen.add(below)
-                queue.append(below)
-    return queue
-
-
-def count_uses(nodes: Iterable[Any]) -> Counter[Any]:
-    """How many edges of `nodes` end in each node."""
-    return Counter(below for node in nodes for below, _ in node.next_functions if below is not None)
+            if below is not None:
+                uses[below] += 1
+                if below not in seen:
+                    seen.add(below)
+                    queue.append(below)
+    return queue, uses
 
 
 def has_hooks(parameter: Tensor) -> bool:

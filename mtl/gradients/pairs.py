@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtl.gradients.graph import CONVOLUTION, count_uses, has_hooks, nodes_below
+from mtl.gradients.graph import CONVOLUTION, has_hooks, nodes_and_uses
 from mtl.objective import Evaluation
 
 BLOCK = 16
@@ -94,8 +94,7 @@ def find_pairs(evaluation: Evaluation, rows: Mapping[int, Tensor], narrow: Colle
         rows: id of a shared parameter -> (m, *shape): where its gradients go.
         narrow: ids of weights that are narrow.
     """
-    nodes = nodes_below(evaluation.features or evaluation.losses)
-    uses = count_uses(nodes)
+    nodes, uses = nodes_and_uses(evaluation.features or evaluation.losses)
     found = []
     for node in nodes:
         if node.name() != CONVOLUTION or node._saved_groups != 1 or node._saved_transposed:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtl.gradients.graph import CONVOLUTION, count_uses, has_hooks, nodes_below
+from mtl.gradients.graph import CONVOLUTION, has_hooks, nodes_and_uses
 from mtl.gradients.tail_rules import LEAF, MOST_POSITIONS, PARAMETERS, RULES, parameter_of
 
 LEAST_NORMALISED = 8
@@ -23,7 +23,7 @@ def find_nodes(output: Tensor, shared: set[int]) -> list[Any]:
         node = followed[0] if len(followed) == 1 else None
     if node is None or not _is_small(node):
         return []  # maps only grow on the way down
-    incoming = count_uses(nodes_below([output]))
+    _, incoming = nodes_and_uses([output])
     if any(incoming[found] > 1 for found in (*above, node)):
         return []
     ready, nodes, waiting = [node], [], incoming.copy()

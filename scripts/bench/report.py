@@ -36,8 +36,9 @@ What is compared:
 - **literal loop**: written from the description of the methods in LibMTL and nash-mtl: full backward passes from
   stacked losses with the graph kept, inner products tensor by tensor in Python, one more full backward; then Adam.
 
-How: each section in a process of its own, all its contenders in that one process, each with a network, data and
-optimizer of its own and the same initial weights. After warm-up, in every round every contender has one turn, in a
+How: each section in a process of its own (the small networks' in two, one after the other, which average where
+tensors happen to lie), all its contenders in that one process, each with a network, data and optimizer of its own and
+the same initial weights. After warm-up, in every round every contender has one turn, in a
 new order; a ratio is taken within each round. `measured` is the median over rounds, IQR its quartiles; `first` and
 `second` are the medians of the two sides. A bar is met when the median meets it. The garbage collector is off while a
 contender runs; `torch.use_deterministic_algorithms` is on for all, as in a training run; on Linux freed memory stays

@@ -97,11 +97,17 @@ Measured = dict[str, list[float | None]]
 
 
 def measure(
-    contenders: Mapping[str, Contender], rounds: int, warmup: int, limit: float, label: str, least: int = MIN_ROUNDS
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    warmup: int,
+    limit: float,
+    label: str,
+    least: int = MIN_ROUNDS,
+    seed: int = 0,
 ) -> Measured:
     """One number per round for every contender.
 
-    Each round gives every contender one turn, in an order drawn anew (from a fixed seed), so that no contender always
+    Each round gives every contender one turn, in an order drawn anew, so that no contender always
     follows the same one. The garbage collector runs between rounds only.
 
     Args:
@@ -112,8 +118,9 @@ def measure(
             fewer rounds, not longer.
         label: For the progress display.
         least: Rounds in any case.
+        seed: Of the orders.
     """
-    stream = random.Random(0)
+    stream = random.Random(seed)
     names = list(contenders)
     found: Measured = {name: [] for name in names}
     began = time.perf_counter()

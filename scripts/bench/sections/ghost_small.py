@@ -71,5 +71,6 @@ SECTION = Section(
     ],
     build,
     limit=20,
+    processes=2,
     rounds=40,
 )

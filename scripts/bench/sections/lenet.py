@@ -63,4 +63,5 @@ SECTION = Section(
     rows(),
     build,
     limit=60,
+    processes=2,
 )

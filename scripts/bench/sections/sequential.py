@@ -27,7 +27,7 @@ ROWS = [
 def build(name: str) -> Contender:
     """`lenet` or `unet`, then the step."""
     key, _, rest = name.partition(" ")
-    return steps.build(SETTINGS[key], rest, calls=4 if key == "lenet" else 1)
+    return steps.build(SETTINGS[key], rest, calls=16 if key == "lenet" else 1)
 
 
 SECTION = Section(
@@ -36,6 +36,7 @@ SECTION = Section(
     "Adam (one optimizer, or one per task).",
     ROWS,
     build,
-    limit=28,
-    rounds=25,
+    limit=32,
+    rounds=26,
+    processes=2,
 )
