@@ -1,5 +1,6 @@
 """What Nash-MTL and FairGrad share: weights with G a = a^(-p), the norm of the update limited."""
 
+import math
 from abc import ABC
 
 import torch
@@ -39,10 +40,11 @@ class Bargaining(GramianWeighting, ABC):
     def forward(self, gramian: Tensor, losses: Tensor) -> Tensor:  # noqa: ARG002
         """The solution, its norm limited."""
         solution = bargain(gramian, self.power, self.tol, self.max_iter)
-        self.unconverged += not solution.converged
-        self.stationary += solution.stationary
-        self.left_out += solution.left_out
-        norm = (solution.weights @ gramian @ solution.weights).clamp_min(0).sqrt().item()
+        if solution.stationary or solution.left_out or not solution.converged:
+            self.unconverged += not solution.converged
+            self.stationary += solution.stationary
+            self.left_out += solution.left_out
+        norm = math.sqrt(max((solution.weights @ gramian @ solution.weights).item(), 0.0))
         clip = self.max_norm / norm if 0 < self.max_norm < norm else 1.0
         self.diagnostics = {
             "solver_iterations": float(solution.iterations),

@@ -70,8 +70,9 @@ class CAGrad(GramianWeighting):
         """1/m plus the dual's share, scaled."""
         m = len(gramian)
         solution = conflict_averse(gramian, self.c, self.tol, self.max_iter)
-        self.unconverged += not solution.converged
-        self.stationary += solution.stationary
+        if solution.stationary or not solution.converged:
+            self.unconverged += not solution.converged
+            self.stationary += solution.stationary
         self.diagnostics = {
             "solver_iterations": float(solution.iterations),
             "duality_gap": solution.gap,

@@ -39,7 +39,8 @@ class DualCone(GramianWeighting, ABC):
         if self.reg_eps > 0:
             gramian = gramian + self.reg_eps * gramian.trace() * torch.eye(len(gramian), dtype=gramian.dtype)
         solution = project_to_dual_cone(gramian, start, self.tol, self.max_iter)
-        self.unconverged += not solution.converged
+        if not solution.converged:
+            self.unconverged += 1
         self.diagnostics = {
             "solver_iterations": float(solution.iterations),
             "kkt_residual": solution.residual,
