@@ -121,8 +121,7 @@ class MultiTaskObjective:
             one_backward: The losses will be differentiated together, in one pass. Then many linear heads run as one
                 product. Differentiating them apart stays right, and is slower.
             apart: Every head reads views of its own of the shared features (`Evaluation.reads`). Then one call of
-                autograd gives the gradients of all tasks at the features and in their heads, told apart. Heads then run
-                one by one, whatever `one_backward` says: one product would read the features and not the views.
+                autograd gives the gradients of all tasks at the features and in their heads, told apart.
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; names the tasks.
@@ -132,7 +131,7 @@ class MultiTaskObjective:
             extra = [index for index in measure if index not in indices]
             features = self.model.features(batch.inputs, [self.tasks[index] for index in (*indices, *extra)])
             reads = self._reads(features, len(indices)) if apart else ()
-            losses = self._losses(features, batch, indices, joint=one_backward and not reads, reads=reads)
+            losses = self._losses(features, batch, indices, joint=one_backward, reads=reads)
             with torch.no_grad():
                 measured = self._losses(features, batch, extra, joint=True)
         values = torch.stack([loss.detach() for loss in losses] + measured)
@@ -178,14 +177,13 @@ class MultiTaskObjective:
         reads: Sequence[tuple[Tensor, ...]] = (),
     ) -> list[Tensor]:
         specs = [self.specs[index] for index in indices]
+        seen: list[Features] = [read[0] if isinstance(features, Tensor) else read for read in reads]
         if not joint:
-            seen: list[Features] = [read[0] if isinstance(features, Tensor) else read for read in reads]
-            seen = seen or [features] * len(specs)
             return [
                 spec.loss(self.model.predict(mine, spec.name), batch.targets[spec.name])
-                for spec, mine in zip(specs, seen, strict=True)
+                for spec, mine in zip(specs, seen or [features] * len(specs), strict=True)
             ]
-        predictions = self.model.predict_all(features, [spec.name for spec in specs])
+        predictions = self.model.predict_all(features, [spec.name for spec in specs], seen)
         return [spec.loss(predictions[spec.name], batch.targets[spec.name]) for spec in specs]
 
     def _as_tuple(self, features: Features) -> tuple[Tensor, ...]:

@@ -22,6 +22,8 @@ class GradientSource(ABC):
 
     heads: list[tuple[Tensor, ...]]
     """Gradients of each task's own parameters, after `measure` or `skip`."""
+    one_backward = False
+    """Whether the heads of all tasks are differentiated in one call of autograd, wherever the model allows it."""
 
     def __init__(self, objective: MultiTaskObjective) -> None:
         self.objective = objective
@@ -34,7 +36,7 @@ class GradientSource(ABC):
     def evaluate(self, batch: Batch) -> Evaluation:
         """The forward pass of a step, of which a source may keep what it needs."""
         with self.layout.applied():
-            return self.objective.evaluate(batch, apart=True)
+            return self.objective.evaluate(batch, apart=True, one_backward=self.one_backward)
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -115,6 +117,8 @@ class WithoutRows(GradientSource):
 
 class CutSource(GradientSource):
     """A source that differentiates above the shared features only, and combines in one backbone backward."""
+
+    one_backward = True
 
     def __init__(self, objective: MultiTaskObjective) -> None:
         super().__init__(objective)

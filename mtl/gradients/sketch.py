@@ -34,7 +34,7 @@ from mtl.seeding import global_states, replayed
 RELATIVE_STEP = 1e-3
 """|eps r| / |theta| of the finite difference: small against curvature, large against float32 rounding."""
 
-SAMPLE = 1 << 12
+SAMPLE = 1 << 8
 """Entries of a parameter that the size of its entries is told from."""
 
 POOL, PIECE = 1 << 18, 1 << 17

@@ -89,21 +89,33 @@ class MultiTaskModel(nn.Module):
         prediction: Tensor = self.heads[task](self.view.read(features, task))
         return prediction
 
-    def predict_all(self, features: Features, tasks: Sequence[str]) -> dict[str, Tensor]:
+    def predict_all(
+        self, features: Features, tasks: Sequence[str], apart: Sequence[Features] = ()
+    ) -> dict[str, Tensor]:
         """The predictions of several tasks, equal to `predict` of each up to rounding.
 
         Many linear heads of the same features run as one product, and each task still has its own path back: see
         docs/decisions/batched-heads.md. Graphs in which one task's parameters are told from another's (the proof of
         the partition) are built with `predict`.
+
+        Args:
+            features: What `features` returned.
+            tasks: Names.
+            apart: For each task the features that it reads, with the values of `features`, so that what the tasks send
+                back can be told apart; empty where it need not be.
         """
         heads = [self.heads[task] for task in tasks]
         linear = [head for head in heads if type(head) is LinearHead]
-        reads = [self.view.read(features, task) for task in tasks]
-        same = len(heads) >= JOINT_FROM and len(linear) == len(heads) and all(read is reads[0] for read in reads)
-        if not same or not isinstance(reads[0], Tensor):
+        sources = apart or [features] * len(tasks)
+        reads = [self.view.read(source, task) for source, task in zip(sources, tasks, strict=True)]
+        expected = sources if apart else reads[:1] * len(reads)  # a view may give heads features of their own
+        same = all(read is other for read, other in zip(reads, expected, strict=True))
+        if not same or len(heads) < JOINT_FROM or len(linear) < len(heads) or not isinstance(reads[0], Tensor):
             return {task: head(read) for task, head, read in zip(tasks, heads, reads, strict=True)}
-        products = linear_products(reads[0], linear)
-        return {task: head(reads[0], product) for task, head, product in zip(tasks, heads, products, strict=True)}
+        products = linear_products(reads if apart else reads[:1], linear)  # type: ignore[arg-type] # all are tensors
+        return {
+            task: head(read, product) for task, head, read, product in zip(tasks, heads, reads, products, strict=True)
+        }
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """The predictions of all tasks."""

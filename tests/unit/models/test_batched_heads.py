@@ -49,7 +49,7 @@ def heads_and_features():
 
 def test_products_and_all_their_derivatives():
     heads, features = heads_and_features()
-    joint, single = linear_products(features, heads), [head(features) for head in heads]
+    joint, single = linear_products([features], heads), [head(features) for head in heads]
     parameters = [p for head in heads for p in head.parameters()]
     for one, other in zip(joint, single, strict=True):
         torch.testing.assert_close(one, other)
@@ -69,16 +69,60 @@ def test_products_and_all_their_derivatives():
                 torch.testing.assert_close(one, other)
 
 
+def with_views(features, heads):
+    """Predictions, and the view of the features that each head reads."""
+    views = [features.view_as(features) for _ in heads]
+    return linear_products(views, heads), views
+
+
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("reached", [tuple(range(9)), (4,), (0, 3, 8)])
+def test_what_each_head_sends_to_its_own_view(reached, equal):
+    heads, features = heads_and_features()
+    if equal:
+        heads = [LinearHead(6, 2).double() for _ in heads]
+    (predictions, views), parameters = with_views(features, heads), [p for head in heads for p in head.parameters()]
+    losses = [predictions[k].square().sum() * (k + 1) for k in reached]
+    found = torch.autograd.grad(losses, [*views, *parameters], allow_unused=True)
+    for k, (view, head) in enumerate(zip(views, heads, strict=True)):
+        own = (found[k], *found[len(views) + 2 * k : len(views) + 2 * k + 2])
+        if k not in reached:
+            assert own == (None, None, None)
+            continue
+        alone = view.detach().requires_grad_()
+        expected = torch.autograd.grad(head(alone).square().sum() * (k + 1), [alone, head.weight, head.bias])
+        for one, other in zip(own, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
 def test_products_pass_numerical_checks():
     heads, features = heads_and_features()
     heads, features = heads[:3], features[:2].detach().requires_grad_()
     parameters = [head.weight for head in heads] + [head.bias for head in heads]
 
     def run(features, *_):
-        return linear_products(features, heads)
+        return linear_products([features], heads)
 
     assert torch.autograd.gradcheck(run, (features, *parameters))
     assert torch.autograd.gradgradcheck(run, (features, *parameters))
+
+    def run_apart(*tensors):
+        return linear_products(tensors[:3], heads)
+
+    views = [features.detach().clone().requires_grad_() for _ in heads]
+    weighted = [torch.randn(p.shape, dtype=p.dtype) for p in run_apart(*views)]
+    losses = [(p * w).sum() for p, w in zip(run_apart(*views, *parameters), weighted, strict=True)]
+    first = torch.autograd.grad(losses, [*views, *parameters], create_graph=True)
+    by_hand = [w @ head.weight for w, head in zip(weighted, heads, strict=True)]
+    for found, expected in zip(first, by_hand, strict=False):
+        torch.testing.assert_close(found, expected)
+        (second,), (other,) = (
+            torch.autograd.grad(v.square().sum(), [heads[0].weight], retain_graph=True, allow_unused=True)
+            for v in (found, expected)
+        )
+        assert (second is None) == (other is None)
+        if second is not None:
+            torch.testing.assert_close(second, other)
 
 
 class Products(TorchDispatchMode):
@@ -86,10 +130,10 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        if name in ("mm", "addmm"):
+        if name in ("mm", "addmm", "bmm"):
             left, right = args[-2:]
             self.counts["calls"] += 1
-            self.counts["multiplications"] += left.shape[0] * left.shape[1] * right.shape[1]
+            self.counts["multiplications"] += left.numel() * right.shape[-1]
         return function(*args, **(kwargs or {}))
 
     def __enter__(self):
@@ -100,7 +144,7 @@ class Products(TorchDispatchMode):
 def test_all_tasks_are_three_products_and_one_task_is_its_own_head():
     heads, features = heads_and_features()
     with Products() as forward:
-        predictions = linear_products(features, heads)
+        predictions = linear_products([features], heads)
     assert forward.counts["calls"] == 1
     with Products() as one:
         predictions[5].sum().backward(retain_graph=True)
@@ -176,13 +220,17 @@ def test_one_product_where_the_losses_are_differentiated_together():
 def test_views_of_the_features_are_read_also_where_one_backward_is_asked_for():
     objective = make_objective(specs=[make_spec(task) for task in TASKS], model=make_many())
     batch = make_batches(TASKS, count=1)[0]
-    found = []
+    found, counts = [], []
     for one_backward in (False, True):
         evaluation = objective.evaluate(batch, one_backward=one_backward, apart=True)
         views = [view for (view,) in evaluation.reads]
-        found.append(torch.autograd.grad(evaluation.losses, views, [torch.ones(()).double()] * 9))
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+        with Products() as products:
+            found.append(torch.autograd.grad(evaluation.losses, views, [torch.ones(()).double()] * 9))
+        counts.append(products.counts["calls"])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
     assert all(gradient.norm() > 0 for gradient in found[0])
+    assert counts == [9, 2]  # one for the views, one for the weights, which the node makes in any case
 
 
 def test_few_or_other_heads_run_one_by_one():
@@ -201,7 +249,7 @@ def test_a_graph_goes_with_its_predictions():
     heads, leaf = heads_and_features()
     features = leaf.tanh()
     alive = weakref.ref(features)
-    predictions = linear_products(features, heads)
+    predictions = linear_products([features], heads)
     del features
     torch.autograd.grad(predictions[0].sum(), heads[0].weight)
     torch.autograd.grad(predictions[1].sum(), heads[1].weight)  # the first pass freed nothing of the others
@@ -212,7 +260,7 @@ def test_a_graph_goes_with_its_predictions():
 
 def test_a_change_in_place_before_the_backward_is_noticed():
     heads, features = heads_and_features()
-    predictions = linear_products(features, heads)
+    predictions = linear_products([features], heads)
     with torch.no_grad():
         heads[3].weight.add_(1)
     with pytest.raises(AssertionError, match="changed in place"):
