@@ -33,10 +33,12 @@ class Contender:
     Attributes:
         turn: One turn; returns what is measured per unit of work: seconds, or bytes.
         most: Takes part in so many rounds at most and not in the warm-up: for what takes very long.
+        turns: In a round, whose number is their median: for rows whose bar is about as wide as the spread of a turn.
     """
 
     turn: Callable[[], float]
     most: int | None = None
+    turns: int = 1
 
 
 def timed(
@@ -107,8 +109,8 @@ def measure(
 ) -> Measured:
     """One number per round for every contender.
 
-    Each round gives every contender one turn, in an order drawn anew, so that no contender always
-    follows the same one. The garbage collector runs between rounds only.
+    Each round gives every contender its turns, in an order drawn anew, so that no contender always follows the same
+    one. The garbage collector runs between rounds only.
 
     Args:
         contenders: By name.
@@ -121,18 +123,20 @@ def measure(
         seed: Of the orders.
     """
     stream = random.Random(seed)
-    names = list(contenders)
-    found: Measured = {name: [] for name in names}
+    order = [name for name, contender in contenders.items() for _ in range(contender.turns)]
+    found: Measured = {name: [] for name in contenders}
     began = time.perf_counter()
     for index in track(range(warmup + rounds), label, transient=True):
         if index >= warmup + least and time.perf_counter() - began > limit:
             break
-        stream.shuffle(names)
+        stream.shuffle(order)
+        values: dict[str, list[float]] = {name: [] for name in contenders}
         with no_collection():
-            for name in names:
+            for name in order:
                 most = contenders[name].most
-                takes_part = most is None or warmup <= index < warmup + most
-                value = contenders[name].turn() if takes_part else None
-                if index >= warmup:
-                    found[name].append(value)
+                if most is None or warmup <= index < warmup + most:
+                    values[name].append(contenders[name].turn())
+        if index >= warmup:
+            for name, own in values.items():
+                found[name].append(statistics.median(own) if own else None)
     return found

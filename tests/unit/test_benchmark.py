@@ -125,6 +125,30 @@ def test_every_contender_has_a_turn_in_every_round_but_those_that_take_long():
     assert len(turns) == 3 + 4 * 3 + 2
 
 
+def test_the_number_of_a_round_is_the_median_of_its_turns():
+    from bench.timing import Contender, measure
+
+    numbers = iter([1.0, 9.0, 2.0, 5.0, 4.0, 3.0])
+    contenders = {"a": Contender(lambda: next(numbers), turns=3), "b": Contender(lambda: 7.0)}
+    found = measure(contenders, rounds=2, warmup=0, limit=1e9, label="")
+    assert found == {"a": [2.0, 4.0], "b": [7.0, 7.0]}
+
+
+def test_processes_share_the_rounds_of_a_section(monkeypatch):
+    from bench import section
+
+    parts = []
+
+    def part(_, *arguments):
+        parts.append(arguments)
+        return {"a": [float(len(parts))], "b": [None]}
+
+    monkeypatch.setattr(section, "apart", part)
+    assert section.load("lenet").processes == 2
+    assert section.run("lenet", 2, None, 1.0, "wall") == {"a": [1.0, 2.0], "b": [None, None]}
+    assert [arguments[:2] for arguments in parts] == [("lenet", 0), ("lenet", 1)]
+
+
 def test_a_section_ends_at_its_limit_but_not_before_the_least_rounds():
     from bench.timing import Contender, measure
 
