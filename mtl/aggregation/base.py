@@ -18,7 +18,8 @@ class TaskGradients:
     Attributes:
         gramian: (m, m) inner products of the task gradients, float64 on the CPU, symmetric and finite.
         losses: (m,) finite loss values, float64 on the CPU.
-        rows: (m, n) the task gradients themselves, in the precision and on the device of training. Not to be changed.
+        rows: (m, n) the task gradients themselves, in the precision and on the device of training. Not to be changed,
+            and to be read during `aggregate` only: their memory is used again.
         point: Gives the values (n,) at which they were taken: parameters, or activations at the feature level.
         batch: Sizes (B, d) of consecutive blocks of columns, B samples of d values each, where the samples of a batch
             are to be compared summed (`batch_axis: summed`); empty where every column stands for itself.

@@ -71,7 +71,11 @@ class GradientSource(ABC):
 
     @abstractmethod
     def combine(self, weights: Tensor) -> None:
-        """Write sum_k weights[k] g_k into `.grad` of the shared parameters. `weights`: (m,), float64 on the CPU."""
+        """Write sum_k weights[k] g_k into `.grad` of the shared parameters, once after each `measure`.
+
+        Args:
+            weights: (m,), float64 on the CPU.
+        """
 
     def skip(self, evaluation: Evaluation, scales: Sequence[Tensor | None], weights: Tensor) -> None:
         """Differentiate and combine with given weights, without a Gramian: one backbone backward."""

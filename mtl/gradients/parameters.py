@@ -20,8 +20,8 @@ from mtl.objective import Evaluation, MultiTaskObjective
 class TaskJacobian(GradientSource):
     """The Jacobian J (m, n) of the task losses over the shared parameters, in one preallocated buffer.
 
-    Rows are written through per-parameter views, the combination is one vector whose views become the parameters'
-    `.grad`: no concatenation, no temporaries of size m n.
+    Rows are written through per-parameter views. Their combination takes the place of the first row, and views of it
+    become the parameters' `.grad`: no concatenation, no second vector, no temporaries of size m n.
 
     Args:
         objective: Whose parameters.
@@ -29,8 +29,7 @@ class TaskJacobian(GradientSource):
             tasks, those of a convolution weight are in the order in which their gradient comes.
 
     Attributes:
-        matrix: J (m, n), row k the gradient of task k's (scaled) loss.
-        direction: The last combination, (n,).
+        matrix: J (m, n), row k the gradient of task k's (scaled) loss, from `measure` until `combine` or `write`.
     """
 
     def __init__(self, objective: MultiTaskObjective, *, ordered: bool = True) -> None:
@@ -38,14 +37,13 @@ class TaskJacobian(GradientSource):
         n = sum(p.numel() for p in self.shared)
         like = next(iter(self.shared), torch.empty(0))
         self.matrix = torch.zeros((objective.num_tasks, n), dtype=like.dtype, device=like.device)
-        self.direction = torch.zeros(n, dtype=like.dtype, device=like.device)
         self._apart = not ordered and objective.num_tasks >= LEAST_TASKS and any(map(in_other_order, self.shared))
         columns = views(self.matrix, self.shared, channels_last=self._apart)
         self._own = {id(parameter): column for parameter, column in zip(self.shared, columns, strict=True)}
         self._rows = [[column[k] for column in columns] for k in range(objective.num_tasks)]
         several = objective.num_tasks > 1
         self._narrow = frozenset(id(p) for p in self.shared if several and is_narrow(p))
-        self._gradients = views(self.direction, self.shared)
+        self._gradients = views(self.matrix[0], self.shared)
 
     @property
     def rows(self) -> Tensor:
@@ -95,10 +93,10 @@ class TaskJacobian(GradientSource):
         self.heads = cut.heads
 
     def combine(self, weights: Tensor) -> None:
-        """`.grad` = J^T w."""
+        """`.grad` = J^T w, once after each `measure`."""
         scaled = weights.to(self.matrix)
         if not self._apart:
-            torch.mv(self.matrix.T, scaled, out=self.direction)
+            self.matrix[0].addmv_(self.matrix[1:].T, scaled[1:], beta=weights[0].item())
         else:
             columns = torch.split(self.matrix, [p.numel() for p in self.shared], dim=1)
             for part, parameter, target in zip(columns, self.shared, self._gradients, strict=True):
@@ -107,7 +105,7 @@ class TaskJacobian(GradientSource):
 
     def write(self, direction: Tensor) -> None:
         """`.grad` = direction."""
-        self.direction.copy_(direction)
+        self.matrix[0] = direction
         self._assign()
 
     def _assign(self) -> None:
