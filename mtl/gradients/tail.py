@@ -71,13 +71,18 @@ class Tail:
         """
         held: dict[Place, Tensor] = {(self._nodes[0], 0): gradient}
         for node in self._nodes:
-            own = held.pop((node, 0))
+            own = held[node, 0]
             for leaf in parameters(node):
                 if id(leaf) in sinks:
                     sinks[id(leaf)](first, own)
-            for place, part in zip(activations(node), RULES[node.name()](node, own, rows, self._patches), strict=True):
-                held[place] = held[place] + part if place in held else part
+            self._pass_on(node, held, rows, self._patches)
         return [held[place] for place in self._ends]
+
+    def _pass_on(self, node: Any, held: dict[Place, Tensor], rows: Rows, patches: Patches) -> None:
+        """Take the gradients at the output of `node` out of `held`, and put in those at what it reads."""
+        own = held.pop((node, 0))
+        for place, part in zip(activations(node), RULES[node.name()](node, own, rows, patches), strict=True):
+            held[place] = held[place] + part if place in held else part
 
     @torch.no_grad()
     def weight_gradient(self, weight: int, gradient: Tensor) -> Tensor:
@@ -89,38 +94,49 @@ class Tail:
         return rows
 
     def agrees(self) -> bool | None:
-        """Whether `run` and autograd find the same for a gradient drawn at `root`; None where autograd's are zeros.
+        """Whether the rules and autograd find the same for a gradient drawn at `root`; None where autograd's are zeros.
 
         Compared at the outputs of all convolutions, for parameters, and at `places`. A hook on an activation shows
-        here: autograd calls it, `run` would pass it by. Biases of convolutions are left out: before BatchNorm their
-        gradients are rounding.
+        here: autograd calls it, the rules would pass it by. Biases of convolutions are left out: before BatchNorm their
+        gradients are rounding. Node by node, so that the memory is that of one layer's parameters.
         """
-        zeros = self.nothing()
-        drawn = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0)).to(zeros)
-        found: list[Tensor] = []
+        drawn = torch.randn(self.nothing().shape, generator=torch.Generator().manual_seed(0)).to(self.nothing())
+        edges = [*(GradientEdge(node, 0) for node in self._nodes), *self.places]
+        found = torch.autograd.grad([self.root], edges, [drawn], retain_graph=True)
+        at_nodes = dict(zip(self._nodes, found, strict=False))
+        held: dict[Place, Tensor] = {(self._nodes[0], 0): torch.stack([drawn, -2 * drawn])}
+        verdicts: list[bool | None] = []
+        for node in self._nodes:
+            if node.name() == CONVOLUTION:
+                verdicts.append(_same(held[node, 0], at_nodes[node]))
+            verdicts += self._compare(node, held, at_nodes[node])
+        # one place may be below another: then what comes from there is not in what the rules give
+        ends = [torch.autograd.grad(self.places, self.places, end, retain_graph=True) for end in self._both(held)]
+        verdicts += [_same(torch.stack(two), own) for *two, own in zip(*ends, found[len(at_nodes) :], strict=True)]
+        return False if False in verdicts else None if None in verdicts else True
 
-        def take(_: int, own: Tensor) -> None:
-            found.append(own)
+    def _compare(self, node: Any, held: dict[Place, Tensor], at_node: Tensor) -> list[bool | None]:
+        """Pass on two tasks' gradients; compare those of the node's parameters, `at_node` being autograd's at it."""
+        bias = parameter_of(node, 2) if node.name() == CONVOLUTION else None
+        leaves = [leaf for leaf in parameters(node) if leaf is not bias]
+        output = [GradientEdge(node, 0)]
+        expected = torch.autograd.grad(output, leaves, [at_node], retain_graph=True) if leaves else ()
+        rows = {id(leaf): leaf.new_empty((2, *leaf.shape)) for leaf in leaves}
+        with torch.no_grad():
+            self._pass_on(node, held, rows, {})
+        return [_same(rows[id(leaf)], own) for leaf, own in zip(leaves, expected, strict=True)]
 
-        leaves = {id(leaf): leaf for node in self._nodes for leaf in parameters(node)}
-        biases = {id(parameter_of(node, 2)) for node in self._convolutions}
-        rows = {key: leaf.new_empty((2, *leaf.shape)) for key, leaf in leaves.items() if key not in biases}
-        ends = list(
-            zip(*self.run(torch.stack([drawn, -2 * drawn]), rows, dict.fromkeys(self.weights, take)), strict=True)
-        )
-        # one place may be below another: then what comes from there is not in what `run` gives
-        totals = [torch.autograd.grad(self.places, self.places, end, retain_graph=True) for end in ends]
-        found += [*rows.values(), *(torch.stack(two) for two in zip(*totals, strict=True))]
-        edges: list[Tensor | GradientEdge] = [GradientEdge(node, 0) for node in self._convolutions]
-        edges += [*(leaves[key] for key in rows), *self.places]
-        expected = torch.autograd.grad([self.root], edges, [drawn], retain_graph=True)  # type: ignore[arg-type] # mixed
-        if not all(bool(other.any()) for other in expected):
-            return None
-        return all(
-            bool((own - factor * other).norm() <= AGREEMENT * other.norm())
-            for two, other in zip(found, expected, strict=True)
-            for own, factor in zip(two, (1, -2), strict=True)
-        )
+    def _both(self, held: Mapping[Place, Tensor]) -> list[tuple[Tensor, ...]]:
+        return list(zip(*(held[place] for place in self._ends), strict=True))
+
+
+def _same(two: Tensor, expected: Tensor) -> bool | None:
+    """Whether `two` are `expected` and -2 times that; None if that is all zeros."""
+    if not expected.any():
+        return None
+    limit = AGREEMENT * expected.norm()
+    off = (torch.sub(own, expected, alpha=factor).norm() for own, factor in zip(two, (1, -2), strict=True))
+    return all(bool(distance <= limit) for distance in off)
 
 
 class Tails:

@@ -22,8 +22,8 @@ MOST_POSITIONS = 1024
 
 Rows = Mapping[int, Tensor]
 """id of a parameter -> (T, *shape): where the gradients of the T tasks go; of those that are wanted."""
-Patches = dict[Any, Tensor]
-"""The unfolded inputs of convolutions, by node: made for the first tasks, and kept for the others of a step."""
+Patches = dict[tuple[Any, bool], Tensor]
+"""The unfolded inputs of convolutions, by node and order of entries: made for the first tasks, kept for the others."""
 
 
 def parameter_of(node: Any, position: int) -> Tensor | None:
@@ -117,9 +117,9 @@ def write_weights(node: Any, gradient: Tensor, rows: Tensor, patches: Patches) -
             row.copy_(_backward(node, own, node._saved_input, [False, True, False])[1])
         return
     last = rows.stride(2) == 1  # the entries of a row are in the order of channels last
-    if node not in patches:
-        patches[node] = _patches(node, last)
-    read = patches[node]
+    if (node, last) not in patches:
+        patches[node, last] = _patches(node, last)
+    read = patches[node, last]
     places = (rows.permute(0, 1, 3, 4, 2) if last else rows).flatten(2)
     torch.bmm(flat.transpose(1, 2), read.expand(len(flat), *read.shape), out=places)
 

@@ -87,14 +87,14 @@ def check(objective, tolerance=1e-11):
         for _ in range(2):  # the first step of a graph is compared with autograd, the next ones are trusted
             source.reset()
             found = source.measure(source.evaluate(batch), [None] * len(rows))
-        torch.testing.assert_close(found, gramian(rows), rtol=tolerance, atol=tolerance)
-        if isinstance(source, TaskJacobian) and not source._apart:
-            torch.testing.assert_close(source.rows, rows, rtol=tolerance, atol=tolerance)
-        source.combine(weights)
-        direction = flatten([p.grad for p in objective.shared_parameters()])
-        torch.testing.assert_close(direction, rows.T @ weights.to(rows), rtol=tolerance, atol=10 * tolerance)
-        assert not source.tails.diagnostics
-        objective.model.zero_grad(set_to_none=True)
+            torch.testing.assert_close(found, gramian(rows), rtol=tolerance, atol=tolerance)
+            if isinstance(source, TaskJacobian) and not source._apart:
+                torch.testing.assert_close(source.rows, rows, rtol=tolerance, atol=tolerance)
+            source.combine(weights)
+            direction = flatten([p.grad for p in objective.shared_parameters()])
+            torch.testing.assert_close(direction, rows.T @ weights.to(rows), rtol=tolerance, atol=10 * tolerance)
+            assert not source.tails.diagnostics
+            objective.model.zero_grad(set_to_none=True)
     for apart in (True, False):
         streamed = task_rows(objective, objective.evaluate(batch, apart=apart), [None] * len(rows), source.tails)
         evaluation = objective.evaluate(batch)
