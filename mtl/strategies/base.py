@@ -172,7 +172,7 @@ class Strategy(ABC):
     def _check_gradients(self, batch: Batch) -> None:
         """Raise NonFiniteError if a gradient about to be applied is NaN or infinite; look for its task only then."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if not gradients or math.isfinite(sum_of_norms(gradients)):
+        if not gradients or all_finite(gradients):
             return
         self._clear_gradients()
         raise gradient_error(find_bad_gradients(self.objective, batch))
@@ -203,6 +203,19 @@ def parameter_groups(
             group["lr"] = own_lr
         groups.append(group)
     return groups
+
+
+def all_finite(gradients: Sequence[Tensor]) -> bool:
+    """Whether every entry is finite, for gradients about to be applied: tensors with memory of their own.
+
+    On a CPU by the one call that looks for this, made for loss scaling. It also multiplies every entry, by 1 here, and
+    takes half the time of the norms of all tensors.
+    """
+    if not all(gradient.is_cpu for gradient in gradients):
+        return math.isfinite(sum_of_norms(gradients))
+    found = torch.zeros(())
+    torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), found, torch.ones(()))
+    return not found.item()
 
 
 def sum_of_norms(tensors: Sequence[Tensor]) -> float:

@@ -1,6 +1,5 @@
 """Strategies with optimizer states per task whose updates are taken at the same point and summed."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch.nn import Parameter
 from mtl.datasets.base import Batch
 from mtl.errors import ConfigError, NonFiniteError, RequirementError, RunDirectoryError
 from mtl.gradients import Tails, in_other_order, set_gradients, task_rows
-from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, find_bad_gradients, sum_of_norms
+from mtl.strategies.base import MakeOptimizer, StepCost, StepReport, Strategy, all_finite, find_bad_gradients
 from mtl.validation import check_choice, check_fraction, check_positive
 
 _CHANNELS_LAST, _CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -157,7 +156,7 @@ class SimultaneousStrategy(Strategy):
     def _check_updates(self, batch: Batch) -> None:
         """Raise NonFiniteError if the summed update is NaN or infinite, before it reaches the parameters."""
         updates = [u.detach() for u in (*self._update, *(u for head in self._head_updates for u in head))]
-        if math.isfinite(sum_of_norms(updates)):
+        if all_finite(updates):
             return
         bad = find_bad_gradients(self.objective, batch)
         raise NonFiniteError(

@@ -5,12 +5,12 @@ from functools import cache
 
 import torch
 
-from bench.problem import Problem, Setting, compose_step, torch_adam
+from bench.problem import Problem, Setting, torch_adam
 from bench.timing import Contender, timed
 from mtl.aggregation import FromTorchJD
 from mtl.config.catalog import catalog
 from mtl.gradients import GradientSource
-from mtl.strategies import GradientStrategy, LossWeightingStrategy, SequentialStrategy, SimultaneousStrategy
+from mtl.strategies import GradientStrategy, LossWeightingStrategy, SequentialStrategy, SimultaneousStrategy, Strategy
 
 
 def bare(setting: Setting, calls: int = 4) -> Contender:
@@ -47,18 +47,20 @@ def uniform(setting: Setting, calls: int = 4) -> Contender:
 
 def strategy(setting: Setting, text: str, calls: int = 4) -> Contender:
     """Our whole step, as a training run does it. Sequential strategies: time per optimizer step."""
-    if not isinstance(compose_step(setting, text).strategy, SequentialStrategy):
-        return whole(setting, text, calls)
     problem = Problem(setting, text)
     ours = problem.strategy()
-    return timed(lambda: ours.step(problem.batch).cost.optimizer_steps, calls=calls)
+    if isinstance(ours, SequentialStrategy):
+        return timed(lambda: ours.step(problem.batch).cost.optimizer_steps, calls=calls)
+    return _timed_step(problem, ours, calls)
 
 
 def whole(setting: Setting, text: str, calls: int = 4) -> Contender:
     """The step of any strategy; of a sequential one all its optimizer steps together."""
     problem = Problem(setting, text)
-    ours = problem.strategy()
+    return _timed_step(problem, problem.strategy(), calls)
 
+
+def _timed_step(problem: Problem, ours: Strategy, calls: int) -> Contender:
     def run() -> int:
         ours.step(problem.batch)
         return 1

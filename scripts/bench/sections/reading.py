@@ -117,6 +117,6 @@ SECTION = Section(
     "`uniform`, `backbone=unet_small heads=conv`.",
     rows(),
     build,
-    limit=35,
+    limit=30,
     rounds=8,
 )

@@ -49,7 +49,7 @@ SECTION = Section(
     "has its share. What the steps in between cost does not depend on the method.",
     ROWS,
     build,
-    limit=75,
+    limit=62,
     rounds=12,
     warmup=1,
 )

@@ -36,7 +36,7 @@ SECTION = Section(
     "Adam (one optimizer, or one per task).",
     ROWS,
     build,
-    limit=32,
+    limit=26,
     rounds=26,
     processes=2,
 )

@@ -58,5 +58,5 @@ SECTION = Section(
         for name in solvers()
     ],
     build,
-    limit=10,
+    limit=5,
 )
