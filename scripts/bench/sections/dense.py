@@ -46,6 +46,6 @@ SECTION = Section(
     "images and targets in the shapes of the data set. A turn is one step.",
     rows(),
     build,
-    limit=50,
+    limit=45,
     warmup=1,
 )

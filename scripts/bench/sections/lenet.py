@@ -68,6 +68,6 @@ SECTION = Section(
     "uniform; sequential ones take several optimizer steps a batch, their time is per optimizer step.",
     rows(),
     build,
-    limit=60,
+    limit=54,
     processes=2,
 )

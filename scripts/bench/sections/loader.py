@@ -121,6 +121,6 @@ SECTION = Section(
         Row(NAME, "Loader / copy of the same batches", "tensors", "copies"),
     ],
     build,
-    limit=15,
+    limit=10,
     rounds=8,
 )

@@ -133,7 +133,7 @@ SECTION = Section(
         Row(NAME, "mao, whole step / bare", "mao", "bare"),
     ],
     build,
-    limit=35,
+    limit=28,
     rounds=8,
     warmup=1,
 )

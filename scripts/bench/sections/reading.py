@@ -117,6 +117,6 @@ SECTION = Section(
     "`uniform`, `backbone=unet_small heads=conv`.",
     rows(),
     build,
-    limit=30,
+    limit=24,
     rounds=8,
 )
