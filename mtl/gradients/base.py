@@ -54,7 +54,7 @@ class GradientSource(ABC):
     @property
     @abstractmethod
     def rows(self) -> Tensor:
-        """The task gradients (m, n) of the last `measure`."""
+        """The task gradients (m, n) of the last `measure`, until `combine` or `write`."""
 
     @abstractmethod
     def point(self) -> Tensor:

@@ -47,7 +47,7 @@ class TaskJacobian(GradientSource):
 
     @property
     def rows(self) -> Tensor:
-        """J (m, n)."""
+        """J (m, n), until `combine` or `write`."""
         return self.matrix
 
     def point(self) -> Tensor:
@@ -96,7 +96,7 @@ class TaskJacobian(GradientSource):
         """`.grad` = J^T w, once after each `measure`."""
         scaled = weights.to(self.matrix)
         if not self._apart:
-            self.matrix[0].addmv_(self.matrix[1:].T, scaled[1:], beta=weights[0].item())
+            self.matrix[0].addmv_(self.matrix[1:].T, scaled[1:], beta=scaled[0].item())
         else:
             columns = torch.split(self.matrix, [p.numel() for p in self.shared], dim=1)
             for part, parameter, target in zip(columns, self.shared, self._gradients, strict=True):

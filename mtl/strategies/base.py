@@ -211,7 +211,7 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
     On a CPU by the one call that looks for this, made for loss scaling. It also multiplies every entry, by 1 here, and
     takes half the time of the norms of all tensors.
     """
-    if not all(gradient.is_cpu for gradient in gradients):
+    if not all(gradient.is_cpu and gradient.layout is torch.strided for gradient in gradients):
         return math.isfinite(sum_of_norms(gradients))
     found = torch.zeros(())
     torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), found, torch.ones(()))
@@ -276,7 +276,7 @@ class Clipping:
         if not math.isfinite(norm):
             self._norms.clear()
             raise NonFiniteError(
-                f"Non-finite gradient: its norm is {norm}. The update was not made. Lower the learning rate, or check "
+                f"Non-finite norm of the gradient: {norm}. The update was not made. Lower the learning rate, or check "
                 f"the losses of {', '.join(tasks)}."
             )
         self._norms.append(norm)

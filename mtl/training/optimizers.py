@@ -8,9 +8,6 @@ from torch import Tensor
 from torch.autograd import profiler
 from torch.optim import Optimizer, optimizer
 
-KERNELS = {False: torch._fused_adam_, True: torch._fused_adamw_}
-"""By `decoupled_weight_decay`."""
-
 Closure = Callable[[], float]
 Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 """Parameters with a gradient, these gradients, first and second moments, step counters."""
@@ -19,11 +16,16 @@ Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tenso
 class Direct(Optimizer):
     """Calls the fused kernel of a CPU directly; a base beside torch.optim.Adam or AdamW.
 
+    Attributes:
+        decoupled: Whether weight decay acts on the parameters, and not in the gradient, if a group does not say so.
+
     In a training step on the twelve parameters of a LeNet, torch's `step` takes 0.3 to 0.4 ms around kernels that take
     0.05: it looks up anew what does not change, and enters a range for the profiler. Here the same kernel gets the same
     numbers at once, if options, parameters and gradients are ordinary and nobody listens (hooks, profiler); in every
     other case, and in the first step, which makes the states, `step` is torch's.
     """
+
+    decoupled: bool
 
     def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
         """One update, equal to torch's to the bit."""
@@ -35,7 +37,7 @@ class Direct(Optimizer):
         with torch.no_grad():
             for group, lists in zip(self.param_groups, cast(list[Lists], found), strict=True):
                 if lists[0]:
-                    _update(group, lists)
+                    _update(group, lists, decoupled=group.get("decoupled_weight_decay", self.decoupled))
         return None
 
     step.hooked = True  # type: ignore[attr-defined] # torch would wrap it, in hooks and ranges for the profiler
@@ -50,19 +52,21 @@ class Direct(Optimizer):
         return any(listeners) or profiler._is_profiler_enabled
 
     def _torch_step(self, closure: Closure | None) -> float | None:
+        given = () if closure is None else (closure,)
         step = super().step
-        if not hasattr(step, "hooked"):  # torch wraps it only once it builds one of this very class
+        if hasattr(step, "hooked"):
+            return step(*given)
 
-            def whole(_: Optimizer, closure: Closure | None) -> float | None:
-                return super(Direct, self).step(closure)
+        def whole(_: Optimizer, *closures: Closure) -> float | None:
+            return super(Direct, self).step(*closures)
 
-            return self.profile_hook_step(whole)(self, closure)
-        return step(closure)
+        return self.profile_hook_step(whole)(self, *given)  # as torch does once it builds one of its own class
 
 
 def _collect(owner: Optimizer, group: dict[str, Any]) -> Lists | None:
     """What the kernel takes; None if something is not ordinary."""
-    if not group["fused"] or group["amsgrad"] or group["capturable"] or not isinstance(group["lr"], float):
+    special = any(group[name] for name in ("amsgrad", "capturable", "differentiable"))
+    if not group["fused"] or special or not isinstance(group["lr"], float):
         return None
     parameters = [p for p in group["params"] if p.grad is not None]
     gradients = [p.grad for p in parameters]
@@ -75,11 +79,12 @@ def _collect(owner: Optimizer, group: dict[str, Any]) -> Lists | None:
     return parameters, gradients, means, squares, steps
 
 
-def _update(group: dict[str, Any], lists: Lists) -> None:
+def _update(group: dict[str, Any], lists: Lists, *, decoupled: bool) -> None:
     parameters, gradients, means, squares, steps = lists
     beta1, beta2 = group["betas"]
     torch._foreach_add_(steps, 1)
-    KERNELS[group["decoupled_weight_decay"]](
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    kernel(
         parameters,
         gradients,
         means,
@@ -99,6 +104,10 @@ def _update(group: dict[str, Any], lists: Lists) -> None:
 class Adam(Direct, torch.optim.Adam):
     """`torch.optim.Adam`: its options, its states, its numbers."""
 
+    decoupled = False
+
 
 class AdamW(Direct, torch.optim.AdamW):
     """`torch.optim.AdamW`: its options, its states, its numbers."""
+
+    decoupled = True

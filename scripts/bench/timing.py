@@ -33,12 +33,15 @@ class Contender:
     Attributes:
         turn: One turn; returns what is measured per unit of work: seconds, or bytes.
         most: Takes part in so many rounds at most and not in the warm-up: for what takes very long.
-        turns: In a round, whose number is their median: for rows whose bar is about as wide as the spread of a turn.
+        turns: In a round, whose number is their median: odd; for rows whose bar is as wide as the spread of a turn.
     """
 
     turn: Callable[[], float]
     most: int | None = None
     turns: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.turns % 2, "of two turns the median is their mean, which one slow turn spoils"
 
 
 def timed(

@@ -177,6 +177,16 @@ def test_gradients_of_1e25_are_not_an_error(kind):
     assert found[1, 1] > 1e45
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_weights_beyond_the_precision_of_training_make_infinite_gradients(ordered):
+    """Finite in float64: the check before the update finds what becomes of them, not a conversion inside torch."""
+    objective = make_objective(dtype=torch.float32)
+    source = TaskJacobian(objective, ordered=ordered)
+    source.measure(objective.evaluate(make_batches(dtype=torch.float32)[0]), NONE)
+    source.combine(torch.tensor([1e39, 1.0, 1e39], dtype=torch.float64))
+    assert not all(torch.isfinite(p.grad).all() for p in objective.shared_parameters())
+
+
 def root_at_zero(prediction, target):
     return torch.sqrt((prediction * 0).sum()) + (prediction - target).square().mean()
 

@@ -22,7 +22,7 @@ class Projection:
 
     Attributes:
         weights: V = U + Y (p, m), one row per projected vector.
-        iterations: Exchanges made.
+        iterations: Exchanges made; of two tasks, the most that any projection added to.
         residual: Largest violation of the KKT conditions beyond rounding, relative to the vectors' lengths.
         converged: Whether `residual` is within the tolerance.
     """

@@ -158,10 +158,15 @@ class Aligned(NamedTuple):
 def align(gramian: Tensor) -> Aligned | None:
     """By Cayley-Hamilton: with s = sqrt(det G) and t = sqrt(trace G + 2 s), G^(1/2) = (G + s I) / t."""
     (aa, ab), (_, bb) = gramian.tolist()
+    unit = max(aa, bb)
+    if not unit > 0:
+        return None
+    aa, ab, bb = aa / unit, ab / unit, bb / unit  # squares of norms beyond 1e77 would overflow
     large = (aa + bb) / 2 + hypot((aa - bb) / 2, ab)
     determinant = aa * bb - ab * ab
     if not determinant > EDGE * large * large:
         return None
     s = sqrt(determinant)
     t = sqrt(aa + bb + 2 * s)
-    return Aligned(((bb + s - ab) / (s * t), (aa + s - ab) / (s * t)), (determinant / large, large))
+    root = s * t * sqrt(unit)
+    return Aligned(((bb + s - ab) / root, (aa + s - ab) / root), (determinant / large * unit, large * unit))

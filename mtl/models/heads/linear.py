@@ -45,7 +45,8 @@ def linear_products(reads: Sequence[Tensor], heads: Sequence[LinearHead]) -> tup
     nothing into the others (docs/decisions/batched-heads.md).
 
     Args:
-        reads: The features (B, D); or a view of them for each head, to which that head's gradient alone goes.
+        reads: The features (B, D); or a view of them for each head, to which that head's gradient alone goes. Of second
+            derivatives only the sum over the views is right.
         heads: Heads with in_features D; their num_outputs may differ.
     """
     check_vectors("linear", reads[0])

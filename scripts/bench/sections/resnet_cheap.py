@@ -34,12 +34,10 @@ ROWS = [
 
 
 def build(name: str) -> Contender:
-    """A turn is a whole period of the weights, of plain steps five. Those of five steps have two turns a round."""
+    """A turn is a whole period of the weights, of plain steps five."""
     period = next((int(part.partition("=")[2]) for part in name.split() if part.startswith("weights_every=")), 5)
     found = steps.build(RESNET, name, calls=period)
-    if period == max(PERIODS):
-        return replace(found, most=LONG_TURNS)
-    return replace(found, turns=2) if period == 5 else found
+    return replace(found, most=LONG_TURNS) if period == max(PERIODS) else found
 
 
 SECTION = Section(

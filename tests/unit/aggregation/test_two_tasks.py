@@ -119,6 +119,20 @@ def test_aligned(cosine: float, ratio: float, scale: str, reduce: str) -> None:
     assert (two_tasks.align(g) is None) == (abs(cosine) > 0.9999 and ratio == 0.2)
 
 
+@pytest.mark.parametrize("size", [1e-140, 1e-30, 1e30, 1e78, 1e140])
+def test_scale_changes_nothing(size: float) -> None:
+    small, large = gramian(0.3, 3.0, 1.0), gramian(0.3, 3.0, size)
+    eye = torch.eye(2).tolist()
+    aligned, other = two_tasks.align(large), two_tasks.align(small)
+    assert [value * size for value in aligned.sums] == pytest.approx(other.sums, rel=1e-9)
+    assert [value / size / size for value in aligned.values] == pytest.approx(other.values, rel=1e-9)
+    assert [a * size for a in two_tasks.bargain(large)[0]] == pytest.approx(two_tasks.bargain(small)[0], rel=1e-9)
+    assert two_tasks.conflict_averse(large, 0.4)[0] == pytest.approx(two_tasks.conflict_averse(small, 0.4)[0], rel=1e-9)
+    large, small = gramian(-0.3, 3.0, size), gramian(-0.3, 3.0, 1.0)
+    for one, two in zip(two_tasks.project(large, eye)[0], two_tasks.project(small, eye)[0], strict=True):
+        assert one == pytest.approx(two, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", EDGES)
 def test_edges_are_left_to_the_solvers(name: str) -> None:
     g = entries(*EDGES[name])

@@ -37,6 +37,13 @@ def test_one_bad_entry(dtype: torch.dtype, place: int, bad: float) -> None:
     assert not all_finite(tensors)
 
 
+def test_sparse_gradients() -> None:
+    places = torch.tensor([[0, 2]])
+    sparse = torch.sparse_coo_tensor(places, torch.ones(2), (4,), check_invariants=True).coalesce()
+    assert all_finite([torch.ones(3), sparse])
+    assert not all_finite([torch.full((3,), float("inf")), sparse])
+
+
 def test_several_precisions() -> None:
     assert all_finite([torch.ones(3), torch.ones(3, dtype=torch.float64)])
     assert not all_finite([torch.ones(3), torch.full((3,), float("nan"), dtype=torch.float64)])

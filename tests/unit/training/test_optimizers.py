@@ -54,9 +54,9 @@ def direct_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     update: Callable[..., None] = optimizers._update
 
-    def counted(*arguments: object) -> None:
+    def counted(*arguments: object, decoupled: bool) -> None:
         calls.append(1)
-        update(*arguments)
+        update(*arguments, decoupled=decoupled)
 
     monkeypatch.setattr(optimizers, "_update", counted)
     return calls
@@ -103,6 +103,23 @@ def test_states_are_torchs_in_both_directions(direct_steps: list[int]) -> None:
     train(theirs, other, 2, seed=3)
     assert_same(fresh, theirs)
     assert len(direct_steps) == 2
+
+
+def test_hooks_see_the_arguments_that_were_given() -> None:
+    tensors, seen = parameters(), []
+    ours = optimizers.Adam(tensors, fused=True)
+    ours.register_step_pre_hook(lambda _, arguments, named: seen.append((arguments[1:], named)))
+    train(ours, tensors, 1)
+    assert seen == [((), {})]
+
+
+def test_what_torch_refuses_later_is_refused() -> None:
+    tensors = parameters()
+    ours = optimizers.Adam(tensors, fused=True)
+    train(ours, tensors, 2)
+    ours.param_groups[0]["differentiable"] = True
+    with pytest.raises(RuntimeError, match="differentiable"):
+        train(ours, tensors, 1)
 
 
 @pytest.mark.parametrize("torch_first", [True, False])

@@ -8,6 +8,7 @@ import torch
 from mtl.errors import ConfigError
 from mtl.strategies import LossWeightingStrategy
 from mtl.weighting import Uncertainty
+from mtl.weighting.base import Scalarization
 from tests.problems import make_batches, make_objective, make_spec
 
 KINDS = ("regression", "classification", "regression")
@@ -43,6 +44,18 @@ def test_gradient_is_that_of_the_scalar():
     weighting.weigh(losses.detach())
     (expected,) = torch.autograd.grad(weighting(losses.detach()), weighting.log_variance)
     torch.testing.assert_close(weighting.log_variance.grad, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["kendall", "half"])
+def test_written_out_as_autograd_finds_it(form, dtype):
+    weighting, losses = make(form=form), torch.tensor([2.0, 0.7, 3.0], dtype=dtype)
+    weights = weighting.weigh(losses)
+    gradient = weighting.log_variance.grad.clone()
+    expected = Scalarization.weigh(weighting, losses)
+    assert weights.dtype == expected.dtype == dtype
+    torch.testing.assert_close(weights, expected)
+    torch.testing.assert_close(gradient, weighting.log_variance.grad)
 
 
 def test_second_call_replaces_the_gradient():
