@@ -103,6 +103,8 @@ class Tail:
         drawn = torch.randn(self.nothing().shape, generator=torch.Generator().manual_seed(0)).to(self.nothing())
         edges = [*(GradientEdge(node, 0) for node in self._nodes), *self.places]
         found = torch.autograd.grad([self.root], edges, [drawn], retain_graph=True)
+        if not all(bool(own.any()) for own in found):
+            return None
         at_nodes = dict(zip(self._nodes, found, strict=False))
         held: dict[Place, Tensor] = {(self._nodes[0], 0): torch.stack([drawn, -2 * drawn])}
         verdicts: list[bool | None] = []

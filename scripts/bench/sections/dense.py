@@ -46,6 +46,6 @@ SECTION = Section(
     "images and targets in the shapes of the data set. A turn is one step.",
     rows(),
     build,
-    limit=45,
+    limit=42,
     warmup=1,
 )

@@ -119,5 +119,5 @@ SECTION = Section(
         for key in SETTINGS
     ],
     build,
-    limit=40,
+    limit=38,
 )
