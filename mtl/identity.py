@@ -11,5 +11,7 @@ UNNUMERIC = (
     "compile",
 )
 """What moves nothing, or rounding alone."""
+EQUAL = {f"mtl.training.optimizers.{name}": f"torch.optim.{name}" for name in ("Adam", "AdamW")}
+"""Targets that give the numbers of others, to the bit: runs with either are the same."""
 DEFAULTS = {"precision": "float32", "ema": 0.0}
 """Keys of a later version at the values that say what was before: with them a run has the hash that it had."""

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mtl.config.build import GROUPS, build_spec
 from mtl.config.entry import compose_config, read_config
 from mtl.errors import UserError
-from mtl.identity import UNNUMERIC
+from mtl.identity import EQUAL, UNNUMERIC
 from mtl.results.plan import SCRIPT
 from mtl.results.runs import Run
 from mtl.training.provenance import setting_hash
@@ -88,7 +88,7 @@ def _flat(config: Any) -> dict[str, Any]:
             if isinstance(value, Mapping) and value:
                 add(f"{prefix}{key}.", value)
             else:
-                flat[f"{prefix}{key}"] = value
+                flat[f"{prefix}{key}"] = EQUAL.get(value, value) if isinstance(value, str) else value
 
     add("", {key: config[key] for key in _FIXED})
     return flat

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mtl.identity import DEFAULTS, UNNUMERIC
+from mtl.identity import DEFAULTS, EQUAL, UNNUMERIC
 
 CODE = ("mtl", "configs", "scripts", "pyproject.toml")
 """What of a checkout a number can depend on, for `dirty`."""
@@ -140,4 +140,4 @@ def _strip(value: Any) -> Any:
     if isinstance(value, Mapping):
         kept = {key: item for key, item in value.items() if key not in UNNUMERIC}
         return {key: _strip(item) for key, item in kept.items() if not (key in DEFAULTS and item == DEFAULTS[key])}
-    return value
+    return EQUAL.get(value, value) if isinstance(value, str) else value

@@ -53,6 +53,16 @@ def test_runs_made_before_an_option_existed_keep_their_hash(later, other):
     assert config_hash(changed(**{f"{group}__{key}": other})) != config_hash(CONFIG)
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_optimizers_with_the_same_numbers_make_the_same_runs(name):
+    with_torch, with_ours, other = (
+        config_hash(CONFIG | {"optimizer": {"_target_": f"{package}.{name}", "lr": 0.1}})
+        for package in ("torch.optim", "mtl.training.optimizers", "somewhere.else")
+    )
+    assert with_torch == with_ours
+    assert with_torch != other
+
+
 def test_the_digest_of_the_code_needs_no_git_and_moves_with_the_code_alone(tmp_path):
     package = tmp_path / "mtl"
     shutil.copytree(REPOSITORY / "mtl", package, ignore=shutil.ignore_patterns("__pycache__"))
