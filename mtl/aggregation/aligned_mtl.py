@@ -54,7 +54,7 @@ class AlignedMTL(GramianWeighting):
         if m == 2:
             found = two_tasks.align(gramian)
             if found is not None:
-                return self._two(found).to(gramian.dtype)
+                return self._two(found)
         values, vectors = torch.linalg.eigh(gramian)
         kept = values > resolution(values) * values[-1].clamp_min(0)
         rank = int(kept.sum())
